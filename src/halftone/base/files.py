@@ -1,0 +1,85 @@
+"""Files that are either whole or absent: written beside their place, made durable, then renamed into it."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from halftone.base.errors import ResourceError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; on success make it durable and rename it to `path`.
+
+    The order is write, fsync the file, rename, fsync the folder, so that a crash at any point leaves either
+    the old file or the new one. On failure the temporary file is removed and `path` is untouched.
+
+    Raises:
+        ResourceError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        temporary.chmod(path.parent.stat().st_mode & 0o666)  # some writers hide their files from everybody else
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def storage_error(path: Path, error: OSError) -> ResourceError:
+    """Translate an operating-system error on writing `path` into one line with a next action."""
+    if error.errno in _FULL:
+        return ResourceError(f"disk full while writing {path}", hint="free some space, then go on with --resume")
+    if error.errno in _FORBIDDEN:
+        return ResourceError(f"no permission to write {path}", hint="choose another place with --run.root")
+    return ResourceError(f"cannot write {path}: {error.strerror or error}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: indented, and strict (a NaN is an error here, not a broken file for the reader)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in `folder`."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
