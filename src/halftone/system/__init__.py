@@ -1,0 +1,1 @@
+"""Floor 1: what this machine is and can do."""

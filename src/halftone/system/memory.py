@@ -1,0 +1,79 @@
+"""Memory: what is there, what was used at the peak, and keeping it between steps."""
+
+import ctypes
+import os
+import resource
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+
+_MALLOPT_TRIM_THRESHOLD = -1
+_MALLOPT_TOP_PAD = -2
+_MALLOPT_MMAP_MAX = -4
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the largest memory used so far: of the device where it keeps count, of this process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "xpu":
+        return torch.xpu.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_bytes(device: torch.device, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how much memory could still be taken on the device.
+
+    For the CPU: without swapping, and within what a container may use; `cgroup` is the mount of the control groups
+    that may set a limit.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "xpu":
+        return torch.xpu.mem_get_info(device)[0]
+    return min(_machine_bytes(), _container_bytes(cgroup))
+
+
+def _machine_bytes() -> int:
+    try:
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(rows["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _container_bytes(cgroup: Path) -> int:
+    """Return what the control group leaves: its limit less what is used; cached files give way when asked."""
+    versions = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    )
+    for limit, used, table, cached in versions:
+        try:
+            rows = dict(line.split() for line in (cgroup / table).read_text().splitlines())
+            taken = int((cgroup / used).read_text()) - int(rows[cached])
+            return max(0, int((cgroup / limit).read_text()) - taken)
+        except (OSError, KeyError, ValueError):  # another version, or "max"
+            continue
+    return sys.maxsize
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep freed memory in the process instead of returning it to the kernel.
+
+    On Linux, glibc gives every large tensor back when it is freed and the next step faults its pages in
+    again, which can cost a third of a training step on the CPU. The price is a slightly higher peak. It must
+    run before the first large allocation. Returns whether the C library accepted it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_MALLOPT_MMAP_MAX, 0), (_MALLOPT_TRIM_THRESHOLD, -1), (_MALLOPT_TOP_PAD, 64 << 20))
+    return all(mallopt(option, value) == 1 for option, value in settings)
