@@ -1,0 +1,106 @@
+"""Changing light and colour. Images are floating point [batch, channels, height, width] in [0, 1]; amounts [batch]."""
+
+import torch
+from torch import Tensor
+
+
+def _each(amount: Tensor) -> Tensor:
+    return amount[:, None, None, None]
+
+
+def blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Mix `share` of the images with the rest of the others; a share above 1 moves away from them."""
+    return torch.lerp(others, images, _each(share)).clamp_(0, 1)
+
+
+def gray(images: Tensor) -> Tensor:
+    """Return the luminance (ITU-R BT.601), [batch, 1, height, width]."""
+    if images.shape[1] == 1:
+        return images
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device, dtype=images.dtype)
+    return (images * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply the light."""
+    return (images * _each(factor)).clamp_(0, 1)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Move away from (above 1) or towards (below 1) the mean luminance of each image."""
+    return blend(images, gray(images).mean((2, 3), keepdim=True).expand_as(images), factor)
+
+
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Move away from (above 1) or towards (below 1) the gray picture."""
+    if images.shape[1] == 1:
+        return images
+    return blend(images, gray(images).expand_as(images), factor)
+
+
+def hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue by a share of the colour circle, through HSV."""
+    if images.shape[1] == 1:
+        return images
+    value, _ = images.max(1)
+    chroma = value - images.amin(1)
+    red, green, blue = images.unbind(1)
+    safe = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
+    sector = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    angle = (sector / 6 + turn[:, None, None]).remainder(1) * 6
+
+    def channel(offset: int) -> Tensor:
+        distance = (offset + angle).remainder(6)
+        return value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1)
+
+    turned = torch.stack([channel(5), channel(3), channel(1)], 1)
+    return turned.contiguous(memory_format=torch.channels_last)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Move away from (above 1) or towards (below 1) a smoothed picture; the border stays as it is."""
+    channels = images.shape[1]
+    if min(images.shape[2:]) < 3:
+        return images
+    kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]], device=images.device) / 13
+    smooth = images.clone()
+    smooth[:, :, 1:-1, 1:-1] = torch.nn.functional.conv2d(
+        images, kernel.to(images.dtype).expand(channels, 1, 3, 3), groups=channels
+    )
+    return blend(images, smooth, factor)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the upper bits of each 8-bit value."""
+    step = 2.0 ** (8 - _each(bits.float()))
+    return (images * 255).round().div(step).floor().mul(step).div(255)
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert the values at or above a threshold in [0, 1]."""
+    return torch.where(images >= _each(threshold), 1 - images, images)
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel of each image to the full range."""
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    span = torch.where(high > low, high - low, torch.ones_like(high))
+    return torch.where(high > low, (images - low) / span, images)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Flatten the histogram of each channel of each image, by the rule that Pillow uses."""
+    batch, channels, height, width = images.shape
+    levels = (images * 255).round().long().reshape(batch * channels, height * width)
+    histogram = torch.zeros(batch * channels, 256, dtype=torch.long, device=images.device)
+    histogram.scatter_add_(1, levels, torch.ones_like(levels))
+    last = 255 - (histogram.flip(1) > 0).int().argmax(1)  # the brightest level that occurs
+    step = (height * width - histogram.gather(1, last[:, None]).squeeze(1)) // 255
+    table = (histogram.cumsum(1) + (step // 2)[:, None]) // step.clamp(min=1)[:, None]
+    table = torch.cat([torch.zeros_like(table[:, :1]), table[:, :-1]], 1).clamp(0, 255)
+    mapped = table.gather(1, levels).reshape(batch, channels, height, width).to(images.dtype) / 255
+    return torch.where((step == 0).reshape(batch, channels, 1, 1), images, mapped)

@@ -1,0 +1,195 @@
+"""The way of a batch from uint8 to what the network sees, in training and in evaluation."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halftone.base.inputs import InputSpec
+from halftone.base.records import decided
+from halftone.base.seeds import stream
+from halftone.data.augment import colour, geometry
+from halftone.data.augment.mix import Mix, mixed_targets
+from halftone.data.augment.random_ops import rand_augment, trivial_augment
+from halftone.data.config import AugmentConfig, Border
+from halftone.data.feed import Batch
+
+Change = Callable[[Tensor, np.random.Generator], Tensor]
+_ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, section 4.2
+_ERASED_ASPECT = (0.3, 3.3)
+
+
+class Normalise:
+    """uint8 to floating point with the mean and deviation that the network was made for."""
+
+    def __init__(self, spec: InputSpec, device: torch.device) -> None:
+        """Fold division by 255, mean and deviation into one multiplication and one addition."""
+        mean = torch.tensor(spec.mean, dtype=torch.float64)
+        std = torch.tensor(spec.std, dtype=torch.float64)
+        self._scale = (1 / (255 * std)).float().reshape(1, -1, 1, 1).to(device)
+        self._shift = (-mean / std).float().reshape(1, -1, 1, 1).to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return float32 [batch, channels, height, width] from uint8 or from values in [0, 255]."""
+        return images.float().mul_(self._scale).add_(self._shift)
+
+
+def denormalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """Return uint8 images from normalised ones, for people to look at."""
+    mean = torch.tensor(spec.mean, device=images.device).reshape(1, -1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).reshape(1, -1, 1, 1)
+    return (images * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+class Augment:
+    """Random changes, then normalisation. The draws depend on the seed and the step alone."""
+
+    def __init__(
+        self, config: AugmentConfig, spec: InputSpec, device: torch.device, *, num_classes: int, seed: int, crop: bool
+    ) -> None:
+        """Prepare the changes that a settled configuration asks for.
+
+        Args:
+            config: without any `auto` left.
+            spec: what the network expects.
+            device: where the batches are.
+            num_classes: for the targets of mixed images.
+            seed: of the run.
+            crop: whether the random resized crop happens here (a resident set) or was done while decoding.
+        """
+        self.spec = spec
+        self._normalise = Normalise(spec, device)
+        self._num_classes = num_classes
+        self._seed = seed
+        self._whole_pixels = _whole_pixel_changes(config)
+        self._changes = _changes(config, crop=crop)
+        self._erase = decided(config.erase)
+        self._mean = torch.tensor(spec.mean, device=device).reshape(1, -1, 1, 1)
+        self._mix = Mix(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
+        self._draws = bool(self._whole_pixels or self._changes or self._erase or self._mix)
+
+    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Change and normalise one batch.
+
+        Args:
+            batch: uint8 images and labels.
+            step: the number of the batch within the run.
+
+        Returns:
+            float32 images [batch, channels, height, width], and labels [batch] or, for mixed images, label
+            probabilities [batch, classes].
+        """
+        if not self._draws:
+            return self._normalise(batch.images), batch.labels
+        random = stream(self._seed, "augment", step)
+        images, targets = batch.images, batch.labels
+        for change in self._whole_pixels:
+            images = change(images, random)
+        if self._changes or self._erase:
+            images = images.float().div_(255)
+            for change in self._changes:
+                images = change(images, random)
+            if self._erase:
+                images = erase(images, self._mean, random, self._erase)
+            images = images.mul_(255)
+        images = self._normalise(images)
+        if self._mix is not None and len(images) > 1:
+            images, partner, share = self._mix(images, random)
+            targets = mixed_targets(batch.labels, partner, share, self._num_classes)
+        return images, targets
+
+
+def _whole_pixel_changes(config: AugmentConfig) -> list[Change]:
+    """Return the changes that move pixels without mixing them, and so work on uint8."""
+    changes: list[Change] = []
+    flip, shift = decided(config.flip), decided(config.pad_crop)
+    border: Border = decided(config.border)
+    if shift:
+
+        def flip_and_shift(images: Tensor, random: np.random.Generator) -> Tensor:
+            count, device = len(images), images.device
+            down, right = torch.from_numpy(random.integers(-shift, shift + 1, size=(2, count))).to(device)
+            flipped = _chance(images, random, flip)
+            return geometry.flip_and_shift(images, flipped, down, right, border=border)
+
+        changes.append(flip_and_shift)
+    elif flip:
+        changes.append(lambda images, random: geometry.mirror(images, _chance(images, random, flip), 3))
+    if config.vertical_flip:
+        changes.append(lambda images, random: geometry.mirror(images, _chance(images, random, config.vertical_flip), 2))
+    return changes
+
+
+def _changes(config: AugmentConfig, *, crop: bool) -> list[Change]:
+    """Return the changes that work on floating point in [0, 1]."""
+    changes: list[Change] = []
+    area, degrees = decided(config.resized_crop), decided(config.rotate)
+    if (crop and area != "none") or degrees:
+        warp_area = area if crop and isinstance(area, tuple) else None
+        changes.append(lambda images, random: _warp(images, random, warp_area, degrees))
+    factors = {
+        colour.brightness: decided(config.brightness),
+        colour.contrast: decided(config.contrast),
+        colour.saturation: decided(config.saturation),
+    }
+    for adjust, spread in factors.items():
+        if spread:
+            changes.append(
+                lambda images, random, adjust=adjust, spread=spread: adjust(  # type: ignore[misc]
+                    images, _uniform(images, random, 1 - spread, 1 + spread)
+                )
+            )
+    turn = decided(config.hue)
+    if turn:
+        changes.append(lambda images, random: colour.hue(images, _uniform(images, random, -turn, turn)))
+    ops = decided(config.random_ops)
+    if ops == "trivial":
+        changes.append(trivial_augment)
+    elif ops == "rand":
+        changes.append(
+            lambda images, random: rand_augment(
+                images, random, num_ops=config.rand_num_ops, magnitude=config.rand_magnitude
+            )
+        )
+    return changes
+
+
+def _warp(images: Tensor, random: np.random.Generator, area: tuple[float, float] | None, degrees: float) -> Tensor:
+    """Cut out a random rectangle and rotate, in one pass over the pixels."""
+    count = len(images)
+    maps = geometry.identity(count)
+    if area is not None:
+        share = random.uniform(area[0], area[1], size=count)
+        ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3), size=count))
+        width, height = np.minimum(np.sqrt(share * ratio), 1), np.minimum(np.sqrt(share / ratio), 1)
+        left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
+        maps = geometry.crop(left, top, width, height)
+    if degrees:
+        maps = geometry.compose(maps, geometry.rotation(random.uniform(-degrees, degrees, size=count)))
+    return geometry.warp(images, maps)
+
+
+def erase(images: Tensor, fill: Tensor, random: np.random.Generator, chance: float) -> Tensor:
+    """Fill a random rectangle of some images, [batch, channels, height, width] (Zhong et al. 2020)."""
+    count, height, width = len(images), images.shape[2], images.shape[3]
+    area = random.uniform(_ERASED_AREA[0], _ERASED_AREA[1], size=count) * height * width
+    ratio = np.exp(random.uniform(np.log(_ERASED_ASPECT[0]), np.log(_ERASED_ASPECT[1]), size=count))
+    tall, wide = np.minimum(np.sqrt(area * ratio), height), np.minimum(np.sqrt(area / ratio), width)
+    top, left = random.uniform(0, height - tall), random.uniform(0, width - wide)
+    hit = random.uniform(size=count) < chance
+    edges = np.stack([top, np.where(hit, top + tall, top), left, np.where(hit, left + wide, left)])
+    first_row, end_row, first_column, end_column = torch.from_numpy(edges.astype(np.float32)).to(images.device)
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    in_rows = (rows >= first_row[:, None]) & (rows < end_row[:, None])
+    in_columns = (columns >= first_column[:, None]) & (columns < end_column[:, None])
+    return torch.where((in_rows[:, None, :, None] & in_columns[:, None, None, :]), fill, images)
+
+
+def _chance(images: Tensor, random: np.random.Generator, probability: float) -> Tensor:
+    return torch.from_numpy(random.uniform(size=len(images)) < probability).to(images.device)
+
+
+def _uniform(images: Tensor, random: np.random.Generator, low: float, high: float) -> Tensor:
+    return torch.from_numpy(random.uniform(low, high, size=len(images)).astype(np.float32)).to(images.device)

@@ -1,0 +1,103 @@
+"""What can be asked of the data and of augmentation."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from halftone.base.records import Auto, Record
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+Border = Literal["reflect", "edge"]
+
+
+class DataConfig(Record):
+    """Which images, how they are split, and how they reach the model."""
+
+    shorthand = "source"
+
+    source: str = "given"
+    """`digits`, a folder, a .csv or .npz file, a torchvision name such as cifar10, or hf:NAME."""
+    root: Path | None = None
+    """Where a torchvision data set lies or is downloaded to, or the folder that a .csv's paths start from."""
+    download: bool = False
+    """Allow torchvision to download the data set."""
+    validation: Annotated[float, Field(gt=0, lt=1)] | Auto = "auto"
+    """The share of the training images held out. auto: the set's own validation or test part, otherwise 0.2."""
+    split_seed: int = Field(default=0, ge=0, lt=2**63)
+    """Another number holds out other images; the same number always the same ones."""
+    size: Annotated[int, Field(ge=4, le=4096)] | Auto = "auto"
+    """Height and width of the network's input in pixels."""
+    channels: Literal[1, 3] | Auto = "auto"
+    """1 for gray, 3 for colour."""
+    fit: Literal["crop", "squash"] = "crop"
+    """How a picture that is not square becomes one: cut the middle out, or ignore its shape."""
+    feed: Literal["resident", "streaming"] | Auto = "auto"
+    """Keep the whole set decoded on the device, or decode while training."""
+    workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
+    """Decoding threads of the streaming feed; 0 decodes between the steps."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """Skip and count images that cannot be read, or check all of them first and stop at one."""
+    max_bad: Share = 0.01
+    """The share of unreadable images at which training stops."""
+    max_megapixels: float = Field(default=100.0, gt=0)
+    """Pictures with more pixels are refused before they are decoded."""
+    balanced: bool = False
+    """Draw every class equally often in training, with repetition."""
+
+
+def _area_range(value: Any) -> Any:
+    shares = value.split(",") if isinstance(value, str) else value
+    try:
+        low, high = (float(share) for share in shares)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not 0 < low <= high <= 1:
+        raise ValueError("a range of area shares is two numbers such as 0.35,1 with 0 < low <= high <= 1")
+    return low, high
+
+
+AreaRange = Annotated[tuple[float, float], BeforeValidator(_area_range)]
+
+
+class AugmentConfig(Record):
+    """Random changes to training images, drawn anew for each image and epoch, applied on the device."""
+
+    shorthand = "policy"
+
+    policy: Literal["auto", "none", "light", "strong"] = "auto"
+    """What the settings left at auto become: nothing, by image size (auto, light), or much (strong)."""
+    flip: Share | Auto = "auto"
+    """Probability of mirroring left to right."""
+    vertical_flip: Share = 0.0
+    """Probability of mirroring top to bottom."""
+    pad_crop: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
+    """Shift by up to this many pixels."""
+    border: Border | Auto = "auto"
+    """What enters when a picture is shifted: its mirror image (`reflect`) or its border pixels again (`edge`)."""
+    resized_crop: AreaRange | Literal["none"] | Auto = "auto"
+    """Cut out a random rectangle with a share of the area in this range and resize it: `0.35,1`."""
+    rotate: Annotated[float, Field(ge=0, le=180)] | Auto = "auto"
+    """Rotate by up to this many degrees either way."""
+    brightness: Share | Auto = "auto"
+    """Change the light by a factor of up to 1 plus or minus this."""
+    contrast: Share | Auto = "auto"
+    """Change the contrast by a factor of up to 1 plus or minus this."""
+    saturation: Share | Auto = "auto"
+    """Change the colourfulness by a factor of up to 1 plus or minus this."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] | Auto = "auto"
+    """Turn the colours by up to this share of the colour circle either way."""
+    random_ops: Literal["none", "trivial", "rand"] | Auto = "auto"
+    """One random operation of random strength (TrivialAugment) or several of a fixed strength (RandAugment)."""
+    rand_num_ops: int = Field(default=2, ge=1, le=8)
+    """Operations per image in RandAugment."""
+    rand_magnitude: Share = 0.3
+    """Strength of each operation in RandAugment, as a share of its largest."""
+    erase: Share | Auto = "auto"
+    """Probability of blanking a random rectangle."""
+    mixup: float = Field(default=0.0, ge=0, le=10)
+    """Blend pairs of images and labels by a share from Beta(a, a); 0 is off."""
+    cutmix: float = Field(default=0.0, ge=0, le=10)
+    """Paste a rectangle of one image into another, its area from Beta(a, a); 0 is off."""

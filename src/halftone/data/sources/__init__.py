@@ -1,0 +1,1 @@
+"""One room per kind of source. Each turns what a person named into `Parts`."""

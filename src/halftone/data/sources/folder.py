@@ -1,0 +1,103 @@
+"""A folder of images: `train/<class>/`, `val|valid|validation|test/<class>/`, or `<class>/` alone."""
+
+import os
+from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+
+from halftone.base.errors import DataError, closest, listed, printable
+from halftone.data.labelled import Parts
+from halftone.data.sources.files import EXTENSIONS, FileImages, is_hidden, kind_of, looks_like_image, walk
+
+TRAIN = ("train", "training")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test", "testing")
+_ONE_PER_CLASS = "put the images of each class into a folder of its own"
+
+
+def open_folder(root: Path, *, max_pixels: int) -> Parts:
+    """Open an image folder.
+
+    Classes are the folders of the training part, in alphabetical order; the other parts are matched to them
+    by name, never by position.
+
+    Raises:
+        DataError: no class folders, a class folder without images, a class that training does not know.
+    """
+    parts = {name.lower(): name for name in _folders(root)}
+
+    def named(names: tuple[str, ...]) -> Path | None:
+        return next((root / parts[name] for name in names if name in parts), None)
+
+    train_folder, others = named(TRAIN), {names: named(names) for names in (VALIDATION, TEST)}
+    if train_folder is None or (not _folders(train_folder) and not any(others.values())):
+        train, notes = _open_part(root, root, None, max_pixels)  # there may be a class called "train"
+        return Parts(train, notes=notes)
+    train, notes = _open_part(root, train_folder, None, max_pixels)
+    found: dict[tuple[str, ...], FileImages] = {}
+    for names, folder in others.items():
+        if folder is not None:
+            found[names], more = _open_part(root, folder, train.classes, max_pixels)
+            notes += more
+    return Parts(train, found.get(VALIDATION), found.get(TEST), notes)
+
+
+def _folders(root: Path) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and kind_of(entry) == "folder")
+    except OSError as error:
+        raise DataError(f"cannot read the folder {root}: {error.strerror}") from error
+
+
+def _open_part(
+    root: Path, part: Path, known: tuple[str, ...] | None, max_pixels: int
+) -> tuple[FileImages, tuple[str, ...]]:
+    """List one part; `known` are the classes of the training part, or None for that part itself."""
+    folders = {name: normalize("NFC", name) for name in _folders(part)}  # one system's "é" is another's "e" and accent
+    if not folders:
+        raise DataError(f"{part} has no class folders", hint=_ONE_PER_CLASS)
+    classes = tuple(sorted(set(folders.values()))) if known is None else known
+    unknown = [name for name in folders.values() if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{part} has classes that training does not: {listed(unknown)} (training has {listed(classes)})",
+            hint=closest(unknown[0], classes) or "the class folders of all parts carry the same names",
+        )
+    paths: list[str] = []
+    labels: list[int] = []
+    others: list[str] = []
+    for folder, name in folders.items():
+        images = _list_class(root, part / folder, others)
+        if not images and known is None:
+            raise DataError(f"the class folder {part / folder} holds no images", hint="fill it or remove it")
+        paths += images
+        labels += [classes.index(name)] * len(images)
+    source = FileImages(root, tuple(paths), np.array(labels, dtype=np.int64), classes, max_pixels)
+    return source, _notes(source, part.name, others)
+
+
+def _notes(source: FileImages, part: str, others: list[str]) -> tuple[str, ...]:
+    """Say which files were left out and which classes a part lacks."""
+    notes: list[str] = []
+    if others:
+        notes.append(f"left out {len(others)} that are not images: {printable(listed(others, most=3))}")
+    present = set(source.labels.tolist())
+    absent = [name for number, name in enumerate(source.classes) if number not in present]
+    if absent:
+        notes.append(f"{part} has no images of {printable(listed(absent))}")
+    return tuple(notes)
+
+
+def _list_class(root: Path, folder: Path, others: list[str]) -> list[str]:
+    """Return the image files of one class relative to the root; append what is none to `others`."""
+    images: list[str] = []
+    prefix = folder.relative_to(root).as_posix()
+    try:
+        for path in walk(folder):
+            plausible = Path(path).suffix.lower() in EXTENSIONS or looks_like_image(folder / path)
+            (images if plausible else others).append(f"{prefix}/{path}")
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+    return images

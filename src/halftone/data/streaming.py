@@ -1,0 +1,159 @@
+"""The streaming feed: threads decode a few batches ahead, each image straight into its place in the batch.
+
+Threads, not processes: Pillow decodes and resizes outside of Python's lock, nothing is copied between
+processes, no shared memory can run out, and there are no workers to be left behind when a run is killed.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from halftone.base.errors import UnreadableImage
+from halftone.base.inputs import InputSpec
+from halftone.base.seeds import stream
+from halftone.data.feed import Batch, ResidentFeed
+from halftone.data.fit import Box, fit
+from halftone.data.labelled import Labelled, Pixels
+from halftone.data.order import Order
+from halftone.data.survey import Fault
+
+AHEAD = 3
+"""Batches that are being decoded while one is in use."""
+_ASPECT = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomBox:
+    """A random rectangle of the picture (Szegedy et al. 2015, section 6): its share of the area from a range."""
+
+    area: tuple[float, float]
+    seed: int
+
+    def draw(self, height: int, width: int, *, epoch: int, position: int) -> Box:
+        """Draw the rectangle for one image of one epoch; the same arguments give the same rectangle."""
+        random = stream(self.seed, "crop", epoch, position)
+        for _ in range(10):
+            area = height * width * random.uniform(self.area[0], self.area[1])
+            ratio = np.exp(random.uniform(np.log(_ASPECT[0]), np.log(_ASPECT[1])))
+            box_width, box_height = float(np.sqrt(area * ratio)), float(np.sqrt(area / ratio))
+            if box_width <= width and box_height <= height:
+                left, top = random.uniform(0, width - box_width), random.uniform(0, height - box_height)
+                return Box(left, top, left + box_width, top + box_height)
+        side = min(height, width)
+        return Box((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+
+
+class StreamingFeed:
+    """Decodes while the model computes."""
+
+    def __init__(
+        self,
+        source: Labelled,
+        spec: InputSpec,
+        device: torch.device,
+        *,
+        workers: int,
+        box: RandomBox | None = None,
+    ) -> None:
+        """Take the images, what the network expects of them, and the random crop of training, if any.
+
+        With `workers` 0 nothing runs in the background and each batch is decoded when it is asked for.
+        """
+        self._source = source
+        self._spec = spec
+        self._device = device
+        self._workers = workers
+        self._box = box
+        self._labels = torch.from_numpy(source.labels)
+
+    def batches(self, order: Order, batch_size: int, *, epoch: int | None = None, first: int = 0) -> Iterator[Batch]:
+        """Yield the images in the order given; see `Feed`."""
+        starts = range(0, len(order), batch_size)
+        if self._workers == 0:
+            for start in starts:
+                pending = _Pending(order[start : start + batch_size], self._spec)
+                pending.faults = [
+                    self._place(pending.pixels, row, int(index), epoch, first + start + row)
+                    for row, index in enumerate(pending.indices)
+                ]
+                yield self._finish(pending)
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="decode") as pool:
+            queue: deque[_Pending] = deque()
+            try:
+                for start in starts:
+                    queue.append(self._submit(pool, order[start : start + batch_size], epoch, first + start))
+                    if len(queue) > AHEAD:
+                        yield self._finish(queue.popleft())
+                while queue:
+                    yield self._finish(queue.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, indices: Order, epoch: int | None, first: int) -> "_Pending":
+        pending = _Pending(indices, self._spec)
+        pending.futures = [
+            pool.submit(self._place, pending.pixels, row, int(index), epoch, first + row)
+            for row, index in enumerate(indices)
+        ]
+        return pending
+
+    def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
+        """Decode one image into its row of the batch; return what went wrong, if anything."""
+        try:
+            pixels = self._source.pixels(index)
+        except UnreadableImage as error:
+            return Fault(index, self._source.name(index), str(error))
+        box = None
+        if self._box is not None and epoch is not None:
+            box = self._box.draw(*pixels.shape[:2], epoch=epoch, position=position)
+        batch[row] = fit(pixels, self._spec, box)
+        return None
+
+    def _finish(self, pending: "_Pending") -> Batch:
+        """Wait for a batch and move it to the device, without the images that could not be read."""
+        results = pending.faults or [future.result() for future in pending.futures]
+        faults = tuple(result for result in results if result is not None)
+        pixels, indices = pending.pixels, pending.indices
+        if faults:
+            good = np.array([result is None for result in results])
+            pixels, indices = pixels[good], indices[good]
+        images, labels = torch.from_numpy(pixels), self._labels[torch.from_numpy(indices)]
+        if self._device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        images = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        return Batch(images, labels.to(self._device, non_blocking=True), indices, faults)
+
+
+class _Pending:
+    """A batch that is being decoded."""
+
+    def __init__(self, indices: Order, spec: InputSpec) -> None:
+        self.indices = indices
+        self.pixels: Pixels = np.empty((len(indices), spec.size, spec.size, spec.channels), dtype=np.uint8)
+        self.futures: list[Future[Fault | None]] = []
+        self.faults: list[Fault | None] = []
+
+
+def decode_all(source: Labelled, spec: InputSpec, device: torch.device, *, workers: int) -> ResidentFeed:
+    """Decode a whole set, as evaluation sees it, and keep it on the device."""
+    images = source.array
+    faults: tuple[Fault, ...] = ()
+    if images is None or not _fits(images, spec):
+        streaming = StreamingFeed(source, spec, torch.device("cpu"), workers=workers)
+        images = np.zeros((len(source.labels), spec.size, spec.size, spec.channels), dtype=np.uint8)
+        found: list[Fault] = []
+        for batch in streaming.batches(np.arange(len(source.labels)), 256):
+            images[batch.indices] = batch.images.permute(0, 2, 3, 1).numpy()
+            found += batch.faults
+        faults = tuple(found)
+    return ResidentFeed(torch.from_numpy(images).to(device), torch.from_numpy(source.labels).to(device), faults)
+
+
+def _fits(images: Pixels, spec: InputSpec) -> bool:
+    """Tell whether images in memory already are what `fit` would make of them."""
+    return images.shape[1:] == (spec.size, spec.size, spec.channels) and (spec.fit == "squash" or spec.crop == 1)

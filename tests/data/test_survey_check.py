@@ -1,0 +1,160 @@
+"""The look at the headers, the full look at every image, and copies."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halftone.data import survey as room
+from halftone.data.check import check_part, decode_faults, find_copies
+from halftone.data.config import DataConfig
+from halftone.data.labelled import Labelled, Subset
+from halftone.data.open import open_source
+from halftone.data.sources.arrays import from_arrays
+from halftone.data.sources.dataset import open_given
+from halftone.data.survey import survey
+from pictures import encoded, noise, png, slope, write
+from samples import stripes
+
+
+def folder(root: Path, files: dict[str, Any]) -> Labelled:
+    for name, picture in files.items():
+        write(root / name, picture)
+    return open_source(DataConfig(source=str(root))).train
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_survey_of_headers(tmp_path: Path, workers: int) -> None:
+    source = folder(
+        tmp_path,
+        {"a/1.png": noise(10, 30), "a/2.png": noise(20, 12), "b/3.png": noise(40, 50, 1), "b/4.png": noise(14, 14)},
+    )
+    seen = survey(source, workers=workers)
+    assert (seen.num_images, seen.num_seen, seen.complete) == (4, 4, True)
+    assert seen.median_side == 13  # of 10, 12, 14 and 40
+    assert seen.uniform is None
+    assert seen.gray_share == 0.25
+    assert seen.faults == ()
+
+
+def test_a_uniform_set_is_seen_as_one(tmp_path: Path) -> None:
+    source = folder(tmp_path, {"a/1.png": noise(10, 30), "b/2.png": noise(10, 30)})
+    assert survey(source, workers=1).uniform == (10, 30)
+
+
+def test_A1_A4_A6_A16_A18_a_survey_names_what_a_header_shows(tmp_path: Path) -> None:
+    source = folder(
+        tmp_path,
+        {
+            "a/empty.jpg": b"",
+            "a/header.jpg": encoded(slope(64, 64), "JPEG")[:30],
+            "a/page.jpg": b"<html></html>",
+            "b/bomb.png": png(20_000, 20_000),
+            "b/good.png": noise(8, 9),
+            "b/none.png": png(0, 0),
+        },
+    )
+    seen = survey(source, workers=2)
+    assert [fault.name for fault in seen.faults] == [
+        "a/empty.jpg",
+        "a/header.jpg",
+        "a/page.jpg",
+        "b/bomb.png",
+        "b/none.png",
+    ]
+    assert [fault.index for fault in seen.faults] == [0, 1, 2, 3, 5]
+    assert all(fault.reason for fault in seen.faults)
+    assert seen.uniform == (8, 9)
+
+
+def test_a_set_without_a_readable_header(tmp_path: Path) -> None:
+    seen = survey(folder(tmp_path, {"a/1.jpg": b"", "b/2.jpg": b"text"}), workers=1)
+    assert (seen.median_side, seen.uniform, seen.gray_share, len(seen.faults)) == (0, None, 0.0, 2)
+
+
+def test_a_large_set_is_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LOOK_AT_MOST", 10)
+    monkeypatch.setattr(room, "SAMPLE", 4)
+    source = folder(tmp_path, {f"{'ab'[number % 2]}/{number}.png": noise(3 + number, 40) for number in range(13)})
+    seen = survey(source, workers=1)
+    assert (seen.num_images, seen.num_seen, seen.complete) == (13, 4, False)
+    assert seen.median_side == int(np.median([source.look(index).height for index in (0, 4, 8, 12)]))
+    few = survey(Subset(source, np.arange(10)), workers=1)
+    assert (few.num_seen, few.complete) == (10, True)
+
+
+def test_images_in_memory_need_one_look() -> None:
+    source = from_arrays(*stripes(9, size=6, channels=1))
+    for part in (source, Subset(source, np.arange(3, 8))):
+        seen = survey(part, workers=1)
+        assert (seen.num_seen, seen.complete) == (len(part.labels), True)
+        assert (seen.uniform, seen.median_side, seen.gray_share) == ((6, 6), 6, 1.0)
+
+
+def test_A2_A3_only_the_full_look_finds_cut_files(tmp_path: Path) -> None:
+    whole = encoded(noise(64, 48), "JPEG")
+    source = folder(
+        tmp_path,
+        {
+            "a/1.jpg": whole,
+            "a/2.jpg": whole[: len(whole) // 2],
+            "b/3.png": encoded(noise(40, 40))[:-2000],
+            "b/4.png": noise(16, 20, 1),
+            "b/5.png": np.repeat(noise(4, 4, 1), 3, axis=2),
+        },
+    )
+    assert survey(source, workers=1).faults == ()
+    accounts = list(check_part("train", source, workers=2))
+    assert len(accounts) == 5  # one after each image, so that progress can be shown
+    check = accounts[-1]
+    assert (check.part, check.num_images, check.num_gray) == ("train", 5, 2)
+    assert [fault.name for fault in check.faults] == ["a/2.jpg", "b/3.png"]
+    assert check.sides == [(64, 48), (16, 20), (4, 4)]
+    assert check.per_class == {"a": 2, "b": 3}
+    assert decode_faults(source, workers=1) == tuple(check.faults)
+
+
+def test_images_in_memory_have_no_faults() -> None:
+    source = from_arrays(*stripes(6, size=4))
+    assert decode_faults(source, workers=1) == ()
+    *_, check = check_part("train", Subset(source, np.array([0, 1, 3])), workers=0)
+    assert check.per_class == {"0": 2, "1": 1, "2": 0}
+    assert check.sides == [(4, 4)] * 3
+
+
+def test_A31_A32_copies_within_and_across_parts_and_under_two_labels(tmp_path: Path) -> None:
+    one, two, three = (noise(4, 4, seed=seed) for seed in (1, 2, 3))
+    files = {
+        "train/a/1.png": one,
+        "train/a/2.png": one,
+        "train/b/3.png": two,
+        "train/a/4.png": three,
+        "train/b/5.png": noise(4, 4),
+    }
+    files |= {"val/a/6.png": noise(4, 4, seed=9), "val/b/7.png": two, "val/b/8.png": three}
+    folder(tmp_path, files)
+    parts = open_source(DataConfig(source=str(tmp_path)))
+    assert parts.validation is not None
+    copies = find_copies([("train", parts.train), ("validation", parts.validation)], workers=2)
+    found = {group.names: (group.parts, group.labels) for group in copies}
+    assert found == {
+        ("train/a/1.png", "train/a/2.png"): (("train",), ("a",)),
+        ("train/b/3.png", "val/b/7.png"): (("train", "validation"), ("b",)),
+        ("train/a/4.png", "val/b/8.png"): (("train", "validation"), ("a", "b")),
+    }
+
+
+def test_unreadable_items_of_two_parts_are_no_copies() -> None:
+    class Broken:
+        targets = (0, 1)
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            raise OSError("broken")
+
+    parts = open_given((Broken(), Broken()))
+    assert parts.validation is not None
+    assert find_copies([("train", parts.train), ("validation", parts.validation)], workers=1) == []

@@ -1,0 +1,51 @@
+"""Small data for tests: pictures whose class can be seen, and folders of them."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+
+def stripes(
+    count: int, *, size: int = 16, classes: int = 3, channels: int = 3, seed: int = 0
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Images [count, size, size, channels] and labels: noisy stripes across, aslant or down, checks, fine stripes.
+
+    Up to five classes. Mirroring leaves the class as it is.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    rows, columns = np.mgrid[:size, :size]
+    images = np.empty((count, size, size, channels), dtype=np.uint8)
+    for number, label in enumerate(labels):
+        start = random.uniform(0, 6, 2)
+        across, down = np.sin(rows * 1.2 + start[0]), np.sin(columns * 1.2 + start[1])
+        aslant, fine = np.sin((rows + columns) * 0.85 + start[0]), np.sin(rows * 2.4 + start[0])
+        wave = (across, aslant, down, across * down, fine)[label]
+        picture = 127 + 70 * wave[:, :, None] + random.normal(0, 25, (size, size, channels))
+        images[number] = picture.clip(0, 255)
+    return images, labels.astype(np.int64)
+
+
+def write_npz(path: Path, *, train: int = 96, test: int = 24, **options: int) -> Path:
+    """Write a file that halftone reads as data."""
+    x_train, y_train = stripes(train, seed=1, **options)
+    x_test, y_test = stripes(test, seed=2, **options)
+    classes = np.array(["across", "aslant", "down", "other"][: int(y_train.max()) + 1])
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, classes=classes)
+    return path
+
+
+def write_folder(
+    root: Path, *, train: int = 60, val: int = 18, size: int = 20, classes: int = 3, suffix: str = ".png"
+) -> Path:
+    """Write an image folder with train/ and val/."""
+    names = ["across", "aslant", "down", "other"]
+    for part, count, seed in (("train", train, 1), ("val", val, 2)):
+        images, labels = stripes(count, size=size, classes=classes, seed=seed)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = root / part / names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number:04d}{suffix}")
+    return root
