@@ -1,0 +1,136 @@
+"""A guarded way in for PyTorch files: only tensors come out, no code runs, and no small file becomes a large one.
+
+`torch.load(weights_only=True)` runs no code, but it allocates whatever a file tells it to: a few bytes can call
+`bytearray(10**11)`, and a compressed record unpacks to any size. So each file is looked over before it is loaded.
+"""
+
+import io
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from halftone.base.errors import ModelFileError, ResourceError
+
+_SAFE = re.compile(
+    r"collections (OrderedDict|Counter)"
+    r"|torch\._utils (_rebuild_tensor|_rebuild_tensor_v2|_rebuild_parameter|_rebuild_parameter_with_state)"
+    r"|torch(\.cuda)? [A-Za-z0-9]+Storage"
+    r"|torch\.storage (TypedStorage|UntypedStorage)"
+    r"|torch (Size|device|bool|(complex|float|bfloat|u?int)[0-9a-z_]+)"
+    r"|torch\.nn\.parameter Parameter"
+    r"|torch\.serialization _get_layout"
+    r"|__builtin__ set|builtins set"
+)
+"""What a file of tensors, or a checkpoint around them, may name. Nothing here allocates more than the file holds."""
+_LEGACY_PICKLES = 5
+"""A file of PyTorch before 1.6 begins with: magic number, version, system, the object, the keys of its storages."""
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "params", "state_dict_ema", "ema")
+_OLDEST_TORCH = (2, 10)
+
+
+def load_pytorch(path: Path) -> dict[str, Tensor]:
+    """Read a PyTorch file without running any code of it, and find the weights inside.
+
+    Raises:
+        ModelFileError: damaged, unsafe, or without named tensors.
+        ResourceError: this PyTorch is too old to be trusted with it.
+        OSError: it cannot be read.
+    """
+    _refuse_old_torch()
+    try:
+        _look_over(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the file, which is no fault
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ModelFileError):
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelFileError(f"{path} is neither a whole PyTorch file nor safetensors: {reason}") from error
+    tensors = _named_tensors(content)
+    if not tensors:
+        raise ModelFileError(f"{path} holds no named tensors", hint="save a state_dict()")
+    for name, tensor in tensors.items():
+        if not _is_plain(tensor):
+            raise ModelFileError(f"{path} holds a tensor that is sparse, quantised or repeats itself: {name}")
+    memory = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+    if sum(memory.values()) > path.stat().st_size:
+        raise ModelFileError(f"{path} claims to hold more bytes than it has; refused")
+    return tensors
+
+
+def _refuse_old_torch() -> None:
+    """The safe mode of older versions could be broken out of."""
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _OLDEST_TORCH:
+        raise ResourceError(
+            f"PyTorch {torch.__version__} cannot read PyTorch files safely (CVE-2025-32434, CVE-2026-24747)",
+            hint="update to torch 2.10 or newer, or convert the file to safetensors",
+        )
+
+
+def _look_over(path: Path) -> None:
+    """Refuse a file that names anything but tensors, or that may unpack to more than its size."""
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+        file.seek(0)
+        if not zipped:
+            for _ in range(_LEGACY_PICKLES):
+                _refuse_code(path, file)
+            return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+        if compressed:
+            raise ModelFileError(
+                f"{path} holds compressed records ({compressed[0]}), which PyTorch never writes; refused"
+            )
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ModelFileError(f"{path} claims to hold more bytes than it has; refused")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                _refuse_code(path, io.BytesIO(archive.read(entry)))
+
+
+def _refuse_code(path: Path, file: IO[bytes]) -> None:
+    """Read one pickle up to its end without doing what it says."""
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name == "GLOBAL":
+            named = str(argument)
+        elif operation.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+            named = operation.name
+        else:
+            continue
+        if not _SAFE.fullmatch(named):
+            raise ModelFileError(
+                f"{path} wants to run code, or holds more than tensors ({named.replace(' ', '.')[:80]}); refused",
+                hint="where you trust it, save its state_dict() alone: torch.save(model.state_dict(), FILE)",
+            )
+
+
+def _named_tensors(content: Any) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, or of the one inside a training checkpoint."""
+    for _ in range(3):
+        wrapped = [
+            content[key] for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)
+        ]
+        if not wrapped:
+            break
+        content = wrapped[0]
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor is dense numbers, each of which stands in memory."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        return False
+    return tensor.nbytes <= tensor.untyped_storage().nbytes()

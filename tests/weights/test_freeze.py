@@ -1,0 +1,169 @@
+"""Layers that stand still."""
+
+import copy
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from halftone.base.errors import RecipeError
+from halftone.models.build import build_model
+from halftone.weights.config import WeightsConfig
+from halftone.weights.freeze import freeze, hold_still
+
+
+def network(*, affine: bool = True) -> nn.Sequential:
+    def block(inputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            OrderedDict(conv=nn.Conv2d(inputs, 4, 3, padding=1), norm=nn.BatchNorm2d(4, affine=affine), act=nn.ReLU())
+        )
+
+    return nn.Sequential(
+        OrderedDict(
+            stem=block(3),
+            body=nn.Sequential(block(4), block(4)),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flat=nn.Flatten(),
+            head=nn.Linear(4, 2),
+        )
+    )
+
+
+def standing(module: nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+
+
+def named(module: nn.Module, layers: tuple[nn.Module, ...]) -> set[str]:
+    return {name for name, layer in module.named_modules() if layer in layers}
+
+
+ALL = {name for name, _ in network().named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "frozen", "norms"),
+    [
+        ((), set(), set()),
+        (("backbone",), ALL - {"head.weight", "head.bias"}, {"stem.norm", "body.0.norm", "body.1.norm"}),
+        (("stem",), {name for name in ALL if name.startswith("stem.")}, {"stem.norm"}),
+        (("stem*",), {name for name in ALL if name.startswith("stem.")}, {"stem.norm"}),
+        (("body.0.*",), {name for name in ALL if name.startswith("body.0.")}, {"body.0.norm"}),
+        (("body.?.norm",), {n for n in ALL if n.startswith("body.") and ".norm." in n}, {"body.0.norm", "body.1.norm"}),
+        (
+            ("*.norm.weight", "*.norm.bias"),
+            {n for n in ALL if ".norm." in n},
+            {"stem.norm", "body.0.norm", "body.1.norm"},
+        ),
+        (("*.bias",), {name for name in ALL if name.endswith(".bias")}, set()),
+        (("stem.conv", "head.bias"), {"stem.conv.weight", "stem.conv.bias", "head.bias"}, set()),
+        (("head",), {"head.weight", "head.bias"}, set()),
+    ],
+)
+def test_patterns(patterns: tuple[str, ...], frozen: set[str], norms: set[str]) -> None:
+    module = network()
+    held = freeze(module, patterns, head=("head",))
+    assert standing(module) == frozen
+    assert named(module, held) == norms
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("stam", "'stem'"),
+        ("body.9", "'body."),
+        ("zzz", "use 'backbone', or a pattern over layers such as 'stem*'"),
+        ("", "backbone"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused_before_anything_is_frozen(pattern: str, hint: str) -> None:
+    module = network()
+    with pytest.raises(RecipeError, match=f"weights.freeze = '{pattern}' matches no parameter") as caught:
+        freeze(module, ("stem", pattern), head=("head",))
+    assert hint in caught.value.hint
+    assert standing(module) == set()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "head", "hint"),
+    [
+        (("*",), ("head",), "backbone"),
+        (("backbone", "head"), ("head",), "backbone"),
+        (("backbone",), (), "name the layers"),
+    ],
+)
+def test_something_must_be_left_to_train(patterns: tuple[str, ...], head: tuple[str, ...], hint: str) -> None:
+    module = network()
+    with pytest.raises(RecipeError, match="leaves nothing to train") as caught:
+        freeze(module, patterns, head=head)
+    assert hint in caught.value.hint
+    assert standing(module) == set()
+
+
+def test_a_network_that_is_one_layer() -> None:
+    with pytest.raises(RecipeError, match="matches no parameter") as caught:
+        freeze(nn.Linear(2, 2), ("stem",), head=())
+    assert caught.value.hint == "use 'backbone'"
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("patterns", [("backbone",), ("stem", "body")])
+def test_frozen_layers_stand_still_in_training(patterns: tuple[str, ...], affine: bool) -> None:
+    """Parameters and running statistics, also of norms that have no parameters."""
+    torch.manual_seed(0)
+    module = network(affine=affine)
+    held = freeze(module, patterns, head=("head",))
+    assert len(held) == 3
+    before = copy.deepcopy(module.state_dict())
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(3):
+        module.train()
+        hold_still(held)
+        loss = nn.functional.cross_entropy(module(torch.rand(4, 3, 6, 6) * 9), torch.tensor([0, 1, 0, 1]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = module.state_dict()
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+    assert module.get_submodule("body").training
+
+
+def test_norms_that_are_trained_go_on_counting() -> None:
+    module = network()
+    hold_still(freeze(module, ("stem",), head=("head",)))
+    module.train()
+    hold_still(freeze(module, ("stem",), head=("head",)))
+    module(torch.rand(4, 3, 6, 6))
+    assert module.get_submodule("stem.norm").num_batches_tracked == 0
+    assert module.get_submodule("body.0.norm").num_batches_tracked == 1
+
+
+def test_backbone_of_a_network_with_two_outputs() -> None:
+    with torch.device("meta"):
+        built = build_model("inception_v3", num_classes=5, channels=3, size=299, dropout=None)
+    freeze(built.module, ("backbone",), head=built.head)
+    free = {name for name, parameter in built.module.named_parameters() if parameter.requires_grad}
+    assert free == {"fc.weight", "fc.bias", "AuxLogits.fc.weight", "AuxLogits.fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("value", "patterns"),
+    [
+        ("features.0.*,stem*", ("features.0.*", "stem*")),
+        ("backbone", ("backbone",)),
+        ("none", ()),
+        ("off", ()),
+        ("", ()),
+        (None, ()),
+        (False, ()),
+        (["a", "b"], ("a", "b")),
+    ],
+)
+def test_patterns_as_they_are_written(value: object, patterns: tuple[str, ...]) -> None:
+    assert WeightsConfig.parse({"freeze": value}).freeze == patterns
+
+
+def test_one_origin_only() -> None:
+    with pytest.raises(RecipeError, match=r"choose one of weights.file and pretrained"):
+        WeightsConfig.parse({"file": "a.pt", "pretrained": True})

@@ -1,0 +1,226 @@
+"""Files of PyTorch: what is inside is found, and what is more than tensors stays outside."""
+
+import io
+import os
+import pickle
+import random
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from halftone.base.errors import ModelFileError, ResourceError
+from halftone.weights.files import load_weights
+
+STATE = OrderedDict(
+    {"conv.weight": torch.rand(2, 3, 3, 3), "conv.bias": torch.rand(2), "norm.num_batches_tracked": torch.tensor(3)}
+)
+
+
+def save(path: Path, content: Any, *, legacy: bool = False) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def same(loaded: dict[str, torch.Tensor]) -> bool:
+    return loaded.keys() == STATE.keys() and all(torch.equal(loaded[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        dict,
+        lambda state: {
+            name: nn.Parameter(value, requires_grad=value.is_floating_point()) for name, value in state.items()
+        },
+        lambda state: {"state_dict": state},
+        lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda state: {"epoch": 3, "arch": "resnet18", "state_dict": state, "best": 0.9, "extra": {"a", "b"}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"ema": state, "step": torch.tensor(4)},
+        lambda state: {**state, "epoch": 3, "note": "mine", "list": [torch.ones(1)], "none": None},
+    ],
+)
+def test_state_dicts_are_found(tmp_path: Path, wrap: Callable[[Any], Any], legacy: bool) -> None:
+    stored = load_weights(save(tmp_path / "w.pt", wrap(STATE), legacy=legacy))
+    assert stored.header == {}
+    assert same(stored.tensors)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.ckpt", "w", "w.pth.tar"])
+def test_any_name_will_do(tmp_path: Path, name: str) -> None:
+    assert same(load_weights(save(tmp_path / name, STATE)).tensors)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tied_weights_and_layouts(tmp_path: Path, legacy: bool) -> None:
+    weight = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    content = {"a": weight, "b": weight, "part": weight[1:3], "half": weight.half(), "scalar": torch.tensor(2.0)}
+    loaded = load_weights(save(tmp_path / "w.pt", content, legacy=legacy)).tensors
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in content.items())
+
+
+@pytest.mark.parametrize("content", [{}, [torch.ones(2)], torch.ones(2), {"epoch": 3}, 3, None, {"state_dict": {}}])
+def test_what_holds_no_named_tensors_is_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(ModelFileError, match="holds no named tensors") as caught:
+        load_weights(save(tmp_path / "w.pt", content))
+    assert caught.value.hint == "save a state_dict()"
+
+
+def test_a_whole_network_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"more than tensors \(torch.nn.modules.linear.Linear\)") as caught:
+        load_weights(save(tmp_path / "w.pt", nn.Linear(2, 2)))
+    assert "model.state_dict()" in caught.value.hint
+
+
+@pytest.fixture
+def unopened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From here on PyTorch must not be asked: it would do what the file says."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("torch.load was called")
+
+    return lambda: monkeypatch.setattr(torch, "load", refuse)
+
+
+def test_D26_compressed_records_are_refused(tmp_path: Path, unopened: Callable[[], None]) -> None:
+    """Fact 10 of the catalogue: 250 kB that become 256 MB."""
+    plain, bomb = save(tmp_path / "plain.pt", {"w": torch.zeros(16 << 20, dtype=torch.uint8)}), tmp_path / "bomb.pt"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert bomb.stat().st_size < 50_000
+    assert torch.load(bomb, weights_only=True)["w"].nbytes == 16 << 20  # as PyTorch takes it
+    unopened()
+    with pytest.raises(ModelFileError, match=r"compressed records \(.*\), which PyTorch never writes"):
+        load_weights(bomb)
+
+
+def make(path: Path, pickled: bytes, records: dict[str, bytes] | None = None) -> Path:
+    """Write the archive of PyTorch around a pickle."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in {
+            "data.pkl": pickled,
+            "version": b"3\n",
+            "byteorder": b"little",
+            **(records or {}),
+        }.items():
+            archive.writestr(f"archive/{name}", content)
+    return path
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.function, self.arguments
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_D26_a_call_that_allocates_is_refused(tmp_path: Path, legacy: bool, unopened: Callable[[], None]) -> None:
+    """PyTorch's safe mode allows `bytearray(n)`: a few bytes fill any memory."""
+    path = save(tmp_path / "w.pt", {"w": Calls(bytearray, 1 << 20)}, legacy=legacy)
+    assert len(torch.load(path, weights_only=True)["w"]) == 1 << 20
+    unopened()
+    with pytest.raises(ModelFileError, match=r"\((__builtin__|builtins).bytearray\)"):
+        load_weights(path)
+
+
+def test_D26_memory_that_is_not_in_the_file_is_refused(tmp_path: Path) -> None:
+    pickled = io.BytesIO()
+    storage = Calls(torch.FloatStorage, 10_000)
+    rebuilt = Calls(torch._utils._rebuild_tensor_v2, storage, 0, (10_000,), (1,), False, OrderedDict())
+    pickle.dump({"w": rebuilt}, pickled, protocol=2)
+    path = make(tmp_path / "w.pt", pickled.getvalue())
+    with pytest.raises(ModelFileError):
+        load_weights(path)
+
+
+def test_D26_a_view_that_repeats_itself_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pt", {"w": torch.ones(1).expand(1 << 40)})
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ModelFileError, match="repeats itself: w"):
+        load_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta"])
+def test_numbers_of_other_kinds_are_refused(tmp_path: Path, kind: str) -> None:
+    tensor = {
+        "sparse": lambda: torch.eye(3).to_sparse(),
+        "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+        "meta": lambda: torch.ones(3, device="meta"),
+    }[kind]()
+    with pytest.raises(ModelFileError):
+        load_weights(save(tmp_path / "w.pt", {"w": tensor}))
+
+
+def test_a_compiled_network_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pt", STATE)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/constants.pkl", pickle.dumps((), protocol=2))
+        archive.writestr("archive/code/net.py", "")
+    with pytest.raises(ModelFileError):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damaged_files_give_one_error_or_the_tensors(tmp_path: Path, legacy: bool) -> None:
+    """Nothing but our own error comes out, whatever the damage; a flipped weight cannot be seen in such a file."""
+    path = save(tmp_path / "w.pt", STATE, legacy=legacy)
+    content, choose = path.read_bytes(), random.Random(1)
+    for _ in range(150):
+        damaged = bytearray(content)
+        position = choose.randrange(len(damaged) * 8)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            load_weights(path)
+        except ModelFileError as error:
+            assert "\n" not in str(error)
+    for percent in range(100):
+        path.write_bytes(content[: len(content) * percent // 100])
+        with pytest.raises(ModelFileError):
+            load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\0", b"PK\x03\x04", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02", b"<html></html>", b"\x89PNG"),
+        *(os.urandom(999), struct.pack("<Q", 4), b"\x80\x02}q\x00.", b"\x80\x04\x95", b"PK\x05\x06" + b"\0" * 18),
+    ],
+)
+def test_what_is_no_weight_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"w\.pt"):
+        load_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.9.1+cu128", "1.13", "2.9.0a0"])
+def test_F7_an_old_pytorch_is_not_trusted_with_pickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    path = save(tmp_path / "w.pt", STATE)
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(ResourceError, match="CVE-2025-32434, CVE-2026-24747") as caught:
+        load_weights(path)
+    assert "2.10" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.11.0+cpu", "3.0", "2.10.0a0"])
+def test_F7_newer_ones_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    path = save(tmp_path / "w.pt", STATE)
+    monkeypatch.setattr(torch, "__version__", version)
+    assert same(load_weights(path).tensors)
