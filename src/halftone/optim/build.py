@@ -1,0 +1,64 @@
+"""From a settled configuration to an optimizer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from halftone.base.records import decided
+from halftone.optim.config import OptimizerConfig
+from halftone.optim.groups import Group, group_parameters, merged, torch_group
+from halftone.optim.muon import Muon
+
+_FUSED = ("cpu", "cuda", "xpu", "mps")
+"""Devices for which torch has fused updates by SGD, Adam and AdamW."""
+
+
+def build_optimizer(module: nn.Module, config: OptimizerConfig, *, head: tuple[str, ...]) -> torch.optim.Optimizer:
+    """Build the optimizer over the trainable parameters of a network on its device.
+
+    Each group carries its peak rate as `peak`; see `set_rates`. The fused implementation is used where torch has
+    one for the device.
+    """
+    groups = group_parameters(module, config, head=head)
+    lr, l2 = decided(config.lr), decided(config.l2)
+    fused = True if groups[0].parameters[0].device.type in _FUSED else None
+    momentum, betas = config.momentum, (config.beta1, config.beta2)
+    described = [torch_group(group, lr, l2) for group in merged(groups)]
+    match decided(config.name):
+        case "sgd":
+            return torch.optim.SGD(described, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+        case "adam":
+            return torch.optim.Adam(described, lr=lr, betas=betas, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(described, lr=lr, betas=betas, fused=fused)
+        case "rmsprop":
+            return torch.optim.RMSprop(described, lr=lr, momentum=momentum)
+        case "nadam":
+            return torch.optim.NAdam(described, lr=lr, betas=betas, decoupled_weight_decay=True)
+        case "muon":
+            return Muon(_muon_groups(groups, lr, decided(config.rest_lr), l2, fused), momentum=momentum, betas=betas)
+        case _:
+            raise AssertionError(config.name)
+
+
+def _muon_groups(
+    groups: list[Group], lr: float, rest_lr: float, l2: float, fused: bool | None
+) -> Iterator[dict[str, Any]]:
+    """Split each group into matrices, which Muon takes, and the rest; filters on pixels or one channel are rest."""
+    for group in groups:
+        matrices = tuple(p for p in group.parameters if group.matrices and p.ndim >= 2 and p.shape[1] > 3)
+        chosen = {id(parameter) for parameter in matrices}
+        rest = tuple(p for p in group.parameters if id(p) not in chosen)
+        if matrices:
+            yield torch_group(replace(group, parameters=matrices), lr, l2, orthogonal=True)
+        if rest:
+            yield torch_group(replace(group, parameters=rest), rest_lr, l2, orthogonal=False, fused=fused)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set the rate of each group to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share

@@ -1,0 +1,47 @@
+"""What can be asked of the optimizer and of the penalties on weights."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from halftone.base.records import Auto, Record
+
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "muon"]
+
+
+class OptimizerConfig(Record):
+    """Which optimizer, and its constants."""
+
+    shorthand = "name"
+
+    name: OptimizerName | Auto = "auto"
+    """`sgd` (Nesterov), `adam`, `adamw`, `rmsprop`, `nadam` or `muon` (matrices and filters; AdamW for the rest)."""
+    lr: Annotated[float, Field(gt=0, le=1e6)] | Auto = "auto"
+    """The peak learning rate."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """sgd, rmsprop and muon."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """The adam family: memory of the gradient."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """The adam family: memory of its square."""
+    l2: Annotated[float, Field(ge=0, le=10)] | Auto = "auto"
+    """Weight decay: L2 in sgd, adam and rmsprop, decoupled in adamw, nadam and muon."""
+    l1: float = Field(default=0.0, ge=0, le=10)
+    """Penalty on the sum of absolute weights, added to the gradient as its sign."""
+    decay_all: bool = False
+    """Apply L1 and L2 to norms and biases, too, which are exempt otherwise."""
+    head_lr: float = Field(default=1.0, gt=0, le=1000)
+    """Factor on the rate of the head, for transfer learning."""
+    rest_lr: Annotated[float, Field(gt=0, le=1e3)] | Auto = "auto"
+    """muon: the rate of AdamW for what is not a matrix or filter."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Scale the gradients down to this norm where they exceed it."""
+
+
+class LossConfig(Record):
+    """What the training loss makes of the labels."""
+
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """The share of each label that is spread over all classes (Szegedy et al. 2016, section 7)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its frequency."""

@@ -1,0 +1,58 @@
+"""The training loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from halftone.optim.config import LossConfig
+
+
+class Criterion:
+    """Cross-entropy with label smoothing and class weights, over one output or several."""
+
+    def __init__(self, config: LossConfig, *, class_weights: Tensor | None = None, auxiliary: float = 0.0) -> None:
+        """Prepare the loss.
+
+        Args:
+            config: settled.
+            class_weights: [classes], mean one over the training set, or None.
+            auxiliary: weight of the outputs beside the main one.
+        """
+        self._smoothing = config.label_smoothing
+        self._weights = class_weights
+        self._auxiliary = auxiliary
+
+    def __call__(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch, [].
+
+        Args:
+            outputs: logits [batch, classes], or a tuple that begins with the main ones.
+            targets: class numbers [batch] or probabilities [batch, classes].
+        """
+        if isinstance(outputs, Tensor):
+            return self._loss(outputs, targets)
+        main, *others = (output for output in outputs if output is not None)
+        loss = self._loss(main, targets)
+        for other in others:
+            loss = loss + self._auxiliary * self._loss(other, targets)
+        return loss
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self._weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        # divided by the number of images, not by the sum of their weights, so that parts of a batch add up
+        total = F.cross_entropy(logits, targets, weight=self._weights, label_smoothing=self._smoothing, reduction="sum")
+        return total / len(logits)
+
+
+def main_output(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return the logits [batch, classes] of a network that may give several outputs."""
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
+
+
+def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Return weights by inverse frequency, [classes], with mean one over the images; absent classes get zero."""
+    counts = torch.bincount(labels, minlength=num_classes).float()
+    present = counts > 0
+    weights = torch.where(present, len(labels) / (present.sum() * counts.clamp(min=1)), torch.zeros_like(counts))
+    return weights.float()

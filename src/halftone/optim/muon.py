@@ -1,0 +1,101 @@
+"""Muon (Jordan et al. 2024): momentum whose update is made orthogonal. For matrices and, flattened, for filters.
+
+torch has Muon for matrices only. Here a filter [out, in, height, width] is the matrix [out, in x height x width],
+and what is neither (norms, biases, single channels) is updated by torch's AdamW in the same optimizer, so that there
+is one object to step, schedule and save. The step's size is matched to AdamW's (Liu et al. 2025, equation 4), which
+makes rates and decays carry over. On matrices it equals `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic iteration (Jordan et al. 2024)."""
+_NUM_ITERATIONS = 5
+_RMS = 0.2
+"""The root mean square of a typical AdamW update (Liu et al. 2025)."""
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Replace the singular values of a matrix [rows, columns] by values near one, by Newton-Schulz iteration.
+
+    A matrix in float32 is iterated in bfloat16, which the method tolerates.
+    """
+    a, b, c = _COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.bfloat16() if matrix.dtype == torch.float32 else matrix
+    x = x.T if tall else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(_NUM_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised momentum for groups with `orthogonal`, AdamW for the others."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float, betas: tuple[float, float]) -> None:
+        """Take groups with `params`, `lr`, `weight_decay`, `orthogonal` and, for the others, `fused` as in AdamW."""
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "orthogonal": True, "fused": None})
+        self._momentum = momentum
+        self._betas = betas
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure")
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            if group["orthogonal"]:
+                self._step_orthogonal(parameters, group)
+            else:
+                self._step_adamw(parameters, group)
+
+    def _step_orthogonal(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        lr = group["lr"]
+        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+        for parameter in parameters:
+            gradient, state = parameter.grad, self.state[parameter]
+            assert gradient is not None
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"]
+            momentum.lerp_(gradient, 1 - self._momentum)
+            ahead = gradient.lerp(momentum, self._momentum)  # Nesterov
+            matrix = ahead.reshape(len(ahead), -1)
+            size = lr * _RMS * max(matrix.shape) ** 0.5
+            parameter.add_(orthogonalise(matrix).reshape(parameter.shape), alpha=-size)
+
+    def _step_adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device if group["fused"] else "cpu"),
+                    "mean": torch.zeros_like(parameter),
+                    "square": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["mean"] for state in states],
+            [state["square"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=group["fused"],
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )

@@ -1,0 +1,119 @@
+"""Muon against torch's Muon and AdamW, and against the singular value decomposition."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from halftone.optim.build import build_optimizer
+from halftone.optim.config import OptimizerConfig
+from halftone.optim.muon import Muon, orthogonalise
+
+
+def follow(parameters: list[Tensor], optimizer: torch.optim.Optimizer, *, steps: int = 6) -> None:
+    """Take steps along gradients that follow from the step and the place in the list."""
+    for step in range(steps):
+        for place, parameter in enumerate(parameters):
+            random = torch.Generator().manual_seed(100 * step + place)
+            flat = torch.randn(parameter.numel(), generator=random)
+            parameter.grad = flat.reshape(parameter.shape) + 0.1 * parameter.detach()
+        optimizer.step()
+
+
+def copies(*shapes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    ours = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    return ours, copy.deepcopy(ours)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.95])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_on_matrices_it_is_torch_muon_to_the_bit(momentum: float, decay: float) -> None:
+    """With `adjust_lr_fn="match_rms_adamw"`, and torch's defaults: Nesterov, five iterations."""
+    ours, theirs = copies((6, 9), (9, 6), (5, 5), (1, 7))
+    groups = [{"params": ours, "lr": 0.02, "weight_decay": decay, "orthogonal": True}]
+    follow(ours, Muon(groups, momentum=momentum, betas=(0.9, 0.999)))
+    other = torch.optim.Muon(
+        theirs, lr=0.02, weight_decay=decay, momentum=momentum, adjust_lr_fn="match_rms_adamw", nesterov=True
+    )
+    follow(theirs, other)
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("fused", [True, None])
+def test_the_rest_is_torch_adamw_to_the_bit(fused: bool | None) -> None:
+    ours, theirs = copies((7,), (4, 3, 2, 2), (1,))
+    groups = [{"params": ours, "lr": 0.02, "weight_decay": 0.1, "orthogonal": False, "fused": fused}]
+    follow(ours, Muon(groups, momentum=0.9, betas=(0.8, 0.95)))
+    follow(theirs, torch.optim.AdamW(theirs, lr=0.02, betas=(0.8, 0.95), weight_decay=0.1, fused=fused))
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_filters_are_flattened_to_matrices(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    filters = torch.randn(8, 4, 3, 3)
+    matrix = filters.reshape(8, 36).clone().requires_grad_()
+    filters = filters.to(memory_format=layout).requires_grad_()
+    group = {"params": [filters], "lr": 0.02, "weight_decay": 0.1}
+    follow([filters], Muon([group], momentum=0.9, betas=(0.9, 0.999)))
+    other = torch.optim.Muon([matrix], lr=0.02, weight_decay=0.1, momentum=0.9, adjust_lr_fn="match_rms_adamw")
+    follow([matrix], other)
+    torch.testing.assert_close(filters.detach().reshape(8, 36), matrix.detach(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_orthogonalise_keeps_directions_and_levels_singular_values(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, dtype=dtype)
+    result = orthogonalise(matrix)
+    assert (result.shape, result.dtype) == (matrix.shape, dtype)
+    u, _, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    turned = u.T @ result.double() @ v.T
+    levels = turned.diag()
+    assert ((levels > 0.5) & (levels < 1.35)).all()
+    assert (turned - levels.diag()).abs().max() < (1e-9 if dtype == torch.float64 else 0.1)
+
+
+def test_orthogonalise_does_not_depend_on_the_size_and_bears_zero() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(5, 8)
+    torch.testing.assert_close(orthogonalise(matrix * 1024), orthogonalise(matrix))
+    assert torch.equal(orthogonalise(torch.zeros(5, 8)), torch.zeros(5, 8))
+
+
+def test_what_is_a_matrix() -> None:
+    """Filters on pixels, single channels, norms, biases and the head go to AdamW."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1), nn.Linear(4, 3)
+    )
+    config = OptimizerConfig(name="muon", lr=0.02, l2=0.1, rest_lr=0.006, head_lr=2.0)
+    optimizer = build_optimizer(module, config, head=("4",))
+    orthogonal = [group for group in optimizer.param_groups if group["orthogonal"]]
+    others = [group for group in optimizer.param_groups if not group["orthogonal"]]
+    assert [parameter for group in orthogonal for parameter in group["params"]] == [module[3].weight]
+    assert [group["lr"] for group in orthogonal] == [0.02]
+    assert sorted({group["lr"] for group in others}) == pytest.approx([0.006, 0.012])
+    assert sum(len(group["params"]) for group in others) == 9
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(module[place].weight) for place in (0, 2, 3, 4)}
+
+
+def test_parameters_without_a_gradient_are_left_alone() -> None:
+    ours, before = copies((4, 5), (3,))
+    groups = [
+        {"params": ours[:1], "lr": 1.0, "weight_decay": 0.5},
+        {"params": ours[1:], "lr": 1.0, "weight_decay": 0.5, "orthogonal": False},
+    ]
+    optimizer = Muon(groups, momentum=0.9, betas=(0.9, 0.999))
+    optimizer.step()
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, before, strict=True))
+    assert not optimizer.state
+
+
+def test_it_takes_no_closure() -> None:
+    optimizer = Muon([{"params": [torch.zeros(2, 2, requires_grad=True)]}], momentum=0.9, betas=(0.9, 0.999))
+    with pytest.raises(ValueError, match="closure"):
+        optimizer.step(lambda: None)
