@@ -1,0 +1,92 @@
+"""What the loop says while it runs. Numbers that still lie on the device are tensors: read them when you need them."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from halftone.data.survey import Fault
+from halftone.loop.evaluate import Evaluation
+
+
+@dataclass(slots=True)
+class StepTaken:
+    """One optimizer update was tried."""
+
+    tried: int
+    """Updates tried so far, this one included."""
+    step: int
+    """Updates applied so far; skipped ones do not count."""
+    epoch: int
+    """From 1."""
+    batch: int
+    """Position in the epoch, from 1."""
+    num_images: int
+    loss: Tensor
+    """Mean training loss of the batch, []."""
+    num_correct: Tensor | None
+    """Correct predictions in the batch, []; None where labels are mixed."""
+    lr: float
+    """Rate of the first group."""
+    applied: bool
+    loss_scale: Tensor | None
+    grad_norm: Tensor | None
+    seconds: float
+    """Wall time of the run so far."""
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """An image could not be read and was left out."""
+
+    part: str
+    """`train` or `validation`."""
+    fault: Fault
+
+
+@dataclass(slots=True)
+class Evaluating:
+    """Progress of an evaluation."""
+
+    done: int
+    total: int
+
+
+@dataclass(slots=True)
+class EpochDone:
+    """An epoch was trained and evaluated."""
+
+    epoch: int
+    step: int
+    seconds: float
+    train_loss: float | None
+    """Mean over the images of the applied steps; None if there were none."""
+    train_accuracy: float | None
+    evaluation: Evaluation
+    lr: float
+    images_per_second: float
+    """Training only."""
+    peak_memory_mb: float
+    loss_scale: float | None
+    skipped_steps: int
+    """In the whole run so far."""
+    improved: bool
+    """Whether this is the best epoch so far."""
+
+
+@dataclass(slots=True)
+class RateLowered:
+    """The schedule reacted to a plateau."""
+
+    epoch: int
+    factor: float
+
+
+@dataclass(slots=True)
+class StoppedEarly:
+    """The stop rule ended the run."""
+
+    epoch: int
+    reason: str
+
+
+LoopEvent = StepTaken | Unreadable | Evaluating | EpochDone | RateLowered | StoppedEarly

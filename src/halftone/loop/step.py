@@ -1,0 +1,56 @@
+"""One optimizer update, top to bottom."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from halftone.data.feed import Batch
+from halftone.loop.session import Session
+from halftone.optim.build import set_rates
+from halftone.optim.loss import main_output
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What an update came to; the tensors are on the device and were not waited for."""
+
+    applied: bool
+    loss: Tensor
+    num_correct: Tensor | None
+    grad_norm: Tensor | None
+
+
+def update(session: Session, batch: Batch, *, step: int, tried: int) -> StepResult:
+    """Train on one batch.
+
+    Args:
+        session: the built things.
+        batch: uint8 images and labels on the device.
+        step: updates applied before this one; the schedule follows it.
+        tried: updates tried before this one; the random streams follow it.
+    """
+    set_rates(session.optimizer, session.schedule.share(step))
+    images, targets = session.augment(batch, tried)
+    images = session.prepare(images)
+    total, correct = None, None
+    for start in range(0, len(images), session.micro_batch):
+        part = slice(start, start + session.micro_batch)
+        whole = session.micro_batch >= len(images)
+        inputs, wanted = (images, targets) if whole else (images[part], targets[part])
+        with session.precision.forward():
+            outputs = session.model(inputs)
+            loss = session.criterion(outputs, wanted)
+        if not whole:
+            loss = loss * (len(inputs) / len(images))
+        session.precision.backward(loss)
+        total = loss.detach() if total is None else total + loss.detach()
+        if session.count_correct:
+            hits = (main_output(outputs).detach().argmax(1) == wanted).sum()
+            correct = hits if correct is None else correct + hits
+    assert total is not None
+    if session.penalty is not None:
+        session.penalty.add_gradients(session.precision.scale)
+    outcome = session.precision.step()
+    if outcome.applied and session.average is not None:
+        session.average.update()
+    return StepResult(outcome.applied, total, correct, outcome.grad_norm)

@@ -1,0 +1,136 @@
+"""The training loop: a generator of events, and the whole way of a run on one page."""
+
+import time
+from collections.abc import Generator, Iterator
+
+from halftone.base.errors import Diverged
+from halftone.loop.evaluate import Evaluation, evaluate
+from halftone.loop.events import (
+    EpochDone,
+    Evaluating,
+    LoopEvent,
+    RateLowered,
+    StepTaken,
+    StoppedEarly,
+    Unreadable,
+)
+from halftone.loop.session import Session
+from halftone.loop.state import Progress
+from halftone.loop.step import update
+from halftone.system.memory import peak_bytes
+
+
+def train(session: Session, progress: Progress, *, max_skipped: int) -> Iterator[LoopEvent]:
+    """Train from where `progress` stands to the end, evaluating after each epoch.
+
+    Whenever an event comes out, the session and the progress are at rest and can be saved.
+
+    Raises:
+        Diverged: more than `max_skipped` steps in a row had gradients that are not finite.
+    """
+    while progress.epoch < session.epochs and progress.tried < session.max_batches and not progress.stopped:
+        yield from _train_epoch(session, progress, max_skipped)
+        yield from _finish_epoch(session, progress)
+
+
+def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iterator[LoopEvent]:
+    session.enter_training()
+    remaining = session.max_batches - progress.tried
+    end = min(session.batches_per_epoch, progress.batch + remaining)
+    first = progress.batch * session.batch_size
+    order = session.order(progress.epoch)[first : end * session.batch_size]
+    clock = time.perf_counter()
+    for batch in session.feed.batches(order, session.batch_size, epoch=progress.epoch, first=first):
+        for fault in batch.faults:
+            yield Unreadable("train", fault)
+        if len(batch.labels) == 0:
+            progress.batch += 1
+            progress.tried += 1
+            continue
+        result = update(session, batch, step=progress.step, tried=progress.tried)
+        progress.tried += 1
+        progress.batch += 1
+        if result.applied:
+            progress.step += 1
+            progress.skipped_in_row = 0
+            progress.count(result.loss, result.num_correct, len(batch.labels))
+        else:
+            progress.skipped += 1
+            progress.skipped_in_row += 1
+        now = time.perf_counter()
+        progress.seconds += now - clock
+        progress.train_seconds += now - clock
+        clock = now
+        yield StepTaken(
+            tried=progress.tried,
+            step=progress.step,
+            epoch=progress.epoch + 1,
+            batch=progress.batch,
+            num_images=len(batch.labels),
+            loss=result.loss,
+            num_correct=result.num_correct,
+            lr=session.optimizer.param_groups[0]["lr"],
+            applied=result.applied,
+            loss_scale=session.precision.scale,
+            grad_norm=result.grad_norm,
+            seconds=progress.seconds,
+        )
+        if progress.skipped_in_row >= max_skipped:
+            raise Diverged(
+                f"training diverged: {progress.skipped_in_row} steps in a row, up to step {progress.tried}, "
+                "had gradients that are not finite",
+                hint="lower --lr, lengthen --warmup, set --optimizer.clip 1, or train with --precision fp32",
+            )
+
+
+def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
+    clock = time.perf_counter()
+    evaluation = yield from _evaluate(session)
+    progress.epoch += 1
+    improved = session.best.observe(evaluation.metrics, progress.epoch)
+    progress.seconds += time.perf_counter() - clock
+    plateau, loss = session.schedule.plateau, evaluation.metrics.loss
+    scale, seen = session.precision.scale, progress.num_images
+    done = EpochDone(
+        epoch=progress.epoch,
+        step=progress.step,
+        seconds=progress.seconds,
+        train_loss=float(progress.loss_sum) / seen if seen else None,
+        train_accuracy=int(progress.num_correct) / seen if seen and session.count_correct else None,
+        evaluation=evaluation,
+        lr=session.optimizer.param_groups[0]["lr"],
+        images_per_second=seen / progress.train_seconds if progress.train_seconds else 0.0,
+        peak_memory_mb=peak_bytes(session.device) / 2**20,
+        loss_scale=None if scale is None else float(scale),
+        skipped_steps=progress.skipped,
+        improved=improved,
+    )
+    lowered = plateau is not None and plateau.observe(float("nan") if loss is None else loss)
+    progress.stopped = session.best.exhausted
+    progress.begin_epoch()
+    yield done
+    if lowered and plateau is not None:
+        yield RateLowered(progress.epoch, plateau.factor)
+    if progress.stopped:
+        best = session.best
+        yield StoppedEarly(
+            progress.epoch,
+            f"no better {best.metric} on the validation images in {best.waited} epochs since epoch {best.epoch}",
+        )
+
+
+def _evaluate(session: Session) -> Generator[LoopEvent, None, Evaluation]:
+    """Yield progress and return the evaluation as the generator's value."""
+    model = session.evaluated()
+    model.eval()
+    running = evaluate(model, session.validation)
+    while True:
+        try:
+            done = next(running)
+        except StopIteration as end:
+            evaluation: Evaluation = end.value
+            break
+        yield Evaluating(done, session.validation.num_images)
+    for fault in evaluation.faults:
+        yield Unreadable("validation", fault)
+    return evaluation
