@@ -1,0 +1,88 @@
+"""Checkpoints: the whole state in one sealed file per save, the newest whole one found by its step number."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halftone.base.errors import ModelFileError
+from halftone.base.files import remove_stale
+from halftone.loop.session import Session
+from halftone.loop.state import Progress, capture
+from halftone.run.config import RunConfig
+from halftone.run.tree import flatten, unflatten
+from halftone.weights.files import load_sealed, save_sealed
+
+KIND = "checkpoint"
+_NAME = re.compile(r"^step-(\d+)\.safetensors$")
+
+
+def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep: int) -> Path:
+    """Save the state, and only then remove the oldest checkpoints beyond `keep`.
+
+    Raises:
+        ResourceError: the disk is full; the older checkpoints are untouched.
+    """
+    tensors, tree = flatten(capture(session, progress))
+    path = folder / f"step-{progress.tried:09d}.safetensors"
+    save_sealed(path, tensors, {"kind": KIND, "state": tree})
+    for old in _by_step(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
+    """Load the newest checkpoint that is whole.
+
+    Returns:
+        The state, its file, and why newer ones were passed over.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    remove_stale(folder)
+    refused: list[str] = []
+    for path in _by_step(folder):
+        try:
+            stored = load_sealed(path)
+            if stored.header.get("kind") != KIND:
+                raise ModelFileError(f"{path} is not a checkpoint")
+            return unflatten(stored.tensors, stored.header["state"]), path, tuple(refused)
+        except ModelFileError as error:
+            refused.append(str(error))
+    if refused:
+        raise ModelFileError(f"no whole checkpoint in {folder}: {'; '.join(refused)}", hint="start the run anew")
+    raise ModelFileError(f"no checkpoint in {folder}", hint="the run was stopped before its first one; start it anew")
+
+
+def _by_step(folder: Path) -> list[Path]:
+    """Return the checkpoints, newest first, by the step in their name: clocks may jump."""
+    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.match(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+@dataclass(slots=True)
+class SaveRhythm:
+    """When the next checkpoint is due: by steps or by the clock, whichever comes first."""
+
+    every_steps: int
+    every_seconds: float
+    last: tuple[int, int] | None = None
+    """Steps tried and epochs finished at the last save."""
+    _clock: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, config: RunConfig, *, batches_per_epoch: int, total_steps: int) -> "SaveRhythm":
+        """Read the rhythm from the configuration."""
+        steps = config.checkpoint_every.steps(steps_per_epoch=batches_per_epoch, total_steps=total_steps)
+        return cls(steps or total_steps, config.checkpoint_minutes * 60)
+
+    def due(self, tried: int) -> bool:
+        """Tell whether to save now."""
+        since = tried - (self.last[0] if self.last is not None else 0)
+        return since >= self.every_steps or time.monotonic() - self._clock >= self.every_seconds
+
+    def saved(self, tried: int, epoch: int) -> None:
+        """Note that it was done."""
+        self.last, self._clock = (tried, epoch), time.monotonic()

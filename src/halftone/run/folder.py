@@ -1,0 +1,170 @@
+"""The folder of a run: what lies where. Nothing else knows the file names."""
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halftone.base.errors import ModelFileError, RecipeError, ResourceError
+from halftone.base.files import remove_stale, storage_error, write_json
+from halftone.base.records import read_yaml, write_yaml
+from halftone.run.plan.record import Plan
+from halftone.run.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside of one run's folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """What was asked."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """What was decided, and why."""
+        return self.path / "plan.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Where it ran."""
+        return self.path / "environment.json"
+
+    @property
+    def results(self) -> Path:
+        """A row per epoch."""
+        return self.path / "results.csv"
+
+    @property
+    def steps(self) -> Path:
+        """A row per optimizer step."""
+        return self.path / "steps.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """A row per validation image, for the best weights."""
+        return self.path / "predictions.csv"
+
+    @property
+    def unreadable(self) -> Path:
+        """A row per image that was left out; absent if there was none."""
+        return self.path / "unreadable.csv"
+
+    @property
+    def test_report(self) -> Path:
+        """The metrics on the part that was kept for the end; absent if there was none."""
+        return self.path / "test_report.json"
+
+    @property
+    def classification_report(self) -> Path:
+        """The metrics of the best weights, in full."""
+        return self.path / "classification_report.json"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The weights of the last epoch."""
+        return self.path / "last.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States for resuming."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it all."""
+        return self.path / "report.html"
+
+    def write_plan(self, plan: Plan, environment: Mapping[str, Any]) -> None:
+        """Write the wish, the decisions and the surroundings."""
+        write_yaml(self.recipe, plan.asked.model_dump(mode="json", exclude_unset=True))
+        write_yaml(self.plan, plan.to_mapping())
+        write_json(self.environment, dict(environment))
+
+    def read_plan(self) -> Plan:
+        """Read the plan back.
+
+        Raises:
+            ModelFileError: there is none, or it was changed to something that is no plan.
+        """
+        if not self.plan.is_file():
+            raise ModelFileError(f"{self.path} is not a run folder: it has no plan.yaml", hint="name a folder of a run")
+        try:
+            return Plan.parse(read_yaml(self.plan), source=str(self.plan))
+        except RecipeError as error:
+            raise ModelFileError(f"the plan cannot be read: {error}") from error
+
+
+def create_folder(recipe: Recipe, *, model: str) -> RunFolder:
+    """Make a new folder for a run: the name that was asked for, or one with a number that is free.
+
+    Raises:
+        RecipeError: the name is taken.
+        ResourceError: the folder cannot be made.
+    """
+    root = recipe.run.root.expanduser()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if recipe.run.name is not None:
+            path = root / recipe.run.name
+            check_free(recipe)
+            path.mkdir(exist_ok=True)
+        else:
+            path = _numbered(root, f"{_plain(recipe.data.source)}-{_plain(model)}")
+        (path / "checkpoints").mkdir(exist_ok=True)
+    except OSError as error:
+        raise storage_error(root, error) from error
+    remove_stale(path)
+    return RunFolder(path.resolve())
+
+
+def check_free(recipe: Recipe) -> None:
+    """Refuse a place that is taken or cannot be written, before anything else is done.
+
+    Raises:
+        RecipeError: a folder of that name holds something.
+        ResourceError: there is a file in its place, or no permission to write.
+    """
+    root = recipe.run.root.expanduser()
+    path = root / (recipe.run.name or "")
+    if path.is_file() or root.is_file():
+        raise ResourceError(f"{path} cannot be a run folder: a file is in its place")
+    existing = next(place for place in (root.absolute(), *root.absolute().parents) if place.is_dir())
+    if not os.access(existing, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise storage_error(path, PermissionError(errno.EACCES, "Permission denied"))
+    if recipe.run.name is None:
+        return
+    if path.is_dir() and any(path.iterdir()):
+        raise RecipeError(
+            f"run.name = {recipe.run.name}: the folder {path} is taken",
+            hint=f"choose another --name, or go on with it: halftone train --resume {path}",
+        )
+
+
+def _numbered(root: Path, stem: str) -> Path:
+    number = 1
+    while True:
+        path = root / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _plain(name: str) -> str:
+    """Shorten a source or model to what is safe and readable in a folder's name."""
+    stem = Path(name.partition(":")[0] if ".py:" in name else name.removeprefix("hf:").removeprefix("timm:")).stem
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", stem).strip("_.")[:60] or "data"

@@ -1,0 +1,161 @@
+"""The weight files of a run: the tensors, and enough beside them to predict without anything else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from halftone.base.errors import Diverged, ModelFileError, RecipeError
+from halftone.base.inputs import InputSpec
+from halftone.base.records import Record
+from halftone.metrics.report import Metrics
+from halftone.models.build import build_model
+from halftone.models.own import is_own
+from halftone.precision.config import Mode
+from halftone.run.plan.record import Plan
+from halftone.weights.files import load_sealed, save_sealed
+from halftone.weights.match import first_not_finite, fits
+
+KIND = "model"
+
+
+class ModelCard(Record):
+    """What stands beside the weights."""
+
+    name: str
+    """Of the network."""
+    classes: tuple[str, ...] = Field(min_length=1)
+    input: InputSpec
+    precision: Mode
+    dropout: float | None = None
+    channels_last: bool
+    evaluation_batch: int = Field(ge=1)
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
+    accuracy: float | None
+    """On the validation images."""
+    loss: float | None
+    halftone: str
+    """The version that wrote it."""
+
+    @model_validator(mode="after")
+    def _normalisable(self) -> "ModelCard":
+        spec = self.input
+        if not len(spec.mean) == len(spec.std) == spec.channels or not all(value > 0 for value in spec.std):
+            raise ValueError("input: it must have a mean and a positive std for each channel")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A network ready to predict, in evaluation mode on the CPU."""
+
+    module: nn.Module
+    card: ModelCard
+
+
+def save_model(path: Path, module: nn.Module, plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> None:
+    """Write the weights of an epoch.
+
+    Raises:
+        Diverged: a weight is not finite; nothing is written.
+        ResourceError: the disk is full.
+    """
+    tensors = module.state_dict()
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise Diverged(
+            f"the weights of {broken} are not finite after step {step}; they are not saved",
+            hint="lower --lr or lengthen --warmup; earlier files are untouched",
+        )
+    settled = plan.settled
+    mode, channels_last = settled.precision.mode, settled.model.channels_last
+    assert mode != "auto"
+    assert channels_last != "auto"
+    card = ModelCard(
+        name=settled.model.name,
+        classes=plan.data.classes,
+        input=plan.input,
+        precision=mode,
+        dropout=settled.model.dropout,
+        channels_last=channels_last,
+        evaluation_batch=plan.evaluation_batch,
+        epoch=epoch,
+        step=step,
+        accuracy=metrics.accuracy,
+        loss=metrics.loss,
+        halftone=plan.halftone,
+    )
+    save_sealed(path, tensors, {"kind": KIND, "card": card.model_dump(mode="json")})
+
+
+def load_model(path: Path, model: nn.Module | str | None = None, *, trusted: bool = False) -> LoadedModel:
+    """Read a weight file of a run and rebuild its network.
+
+    Args:
+        path: the file.
+        model: the network itself, if it was passed in Python when it was trained; or the place of the user's own
+            class, `file.py:Class`, which takes the place of the one that the file names.
+        trusted: whether a class that the file names may be run. A weight file from a stranger could name any file
+            of this machine; a run's own folder is trusted like a script.
+
+    Raises:
+        ModelFileError: missing, damaged, no model, of another network, or of a class that nobody vouches for.
+    """
+    stored = load_sealed(path)
+    if stored.header.get("kind") != KIND:
+        raise ModelFileError(
+            f"{path} is a {stored.header.get('kind', 'file')}, not a model", hint="name best.safetensors"
+        )
+    card = _read_card(path, stored.header.get("card"))
+    num_classes = len(card.classes)
+    if not any(num_classes in tensor.shape for tensor in stored.tensors.values()):  # or a lie would cost memory
+        raise ModelFileError(f"{path} names {num_classes} classes, but no tensor in it has a row for each")
+    if isinstance(model, nn.Module):
+        module = model
+    else:
+        name, spec = model or card.name, card.input
+        if is_own(name) and model is None and not trusted:
+            raise ModelFileError(
+                f"{path} names the class {name}, which would be run; a single weight file is not trusted that far",
+                hint="name the class yourself if you trust it: --model FILE.py:Class",
+            )
+        module = build_model(
+            name,
+            num_classes=num_classes,
+            channels=spec.channels,
+            size=spec.size,
+            dropout=card.dropout,
+        ).module
+    _put(path, module, stored.tensors, card.name)
+    layout = torch.channels_last if card.channels_last else torch.contiguous_format
+    return LoadedModel(module.to(memory_format=layout).eval(), card)
+
+
+def _put(path: Path, module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Copy all tensors into a network, or none."""
+    own = module.state_dict()
+    wrong = [key for key in own if key not in tensors or not fits(tensors[key], own[key])]
+    wrong += [key for key in tensors if key not in own]
+    if wrong:
+        others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ModelFileError(
+            f"{path} does not fit the network {name}: {wrong[0]}{others} differ in shape or are missing",
+            hint="a network passed in Python, or in a file of yours, must be the one that was trained",
+        )
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise ModelFileError(f"{path} holds weights that are not finite: {broken}", hint="use an earlier file")
+    module.load_state_dict(tensors)
+
+
+def _read_card(path: Path, values: Any) -> ModelCard:
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{path} does not say what its weights are")
+    try:
+        return ModelCard.parse(values)
+    except RecipeError as error:
+        raise ModelFileError(f"{path} does not say rightly what its weights are: {error}") from error

@@ -1,0 +1,1 @@
+"""Where every `auto` is settled, with its reason."""

@@ -1,0 +1,209 @@
+"""The decisions, each a pure function from facts to a value and its reason."""
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from halftone.data.config import AugmentConfig
+from halftone.data.survey import Survey
+from halftone.models.built import Native
+from halftone.optim.config import OptimizerName
+from halftone.precision.config import Mode
+from halftone.run.plan.record import ModelFacts
+from halftone.system.device import DeviceFacts
+
+Value = TypeVar("Value")
+Value_co = TypeVar("Value_co", covariant=True)
+SMALL_SIDE = 64
+"""Pictures up to this many pixels a side are small: they fit in memory whole, and small networks suffice."""
+GLYPHS = frozenset({"digits", "mnist", "kmnist", "emnist", "usps", "svhn", "gtsrb"})
+"""Data sets of signs that mean something else when mirrored."""
+_TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[Value_co]):
+    """A value and the sentence that explains it."""
+
+    value: Value_co
+    reason: str
+
+
+def model_name(survey: Survey) -> Decision[str]:
+    """Choose a network by the size of the pictures."""
+    if survey.median_side <= SMALL_SIDE:
+        return Decision("cnn", f"pictures of {survey.median_side} pixels: a small network sees all there is")
+    return Decision(
+        "resnet18", f"pictures of {survey.median_side} pixels; the smallest residual network of torchvision"
+    )
+
+
+def input_size(survey: Survey, native: Native | None, *, has_weights: bool) -> Decision[int]:
+    """Choose the size of the network's input."""
+    side = survey.median_side
+    if native is None:
+        if survey.uniform is not None and survey.uniform[0] == survey.uniform[1]:
+            size = min(survey.uniform[0], 256)
+            return Decision(size, "the pictures' own size" if size == side else f"the pictures have {side} pixels")
+        return Decision(
+            max(16, min(side, 128)), f"the pictures differ in size; the median of the shorter sides is {side}"
+        )
+    if native.fixed:
+        return Decision(native.size, "the only size that this network takes")
+    if has_weights:
+        return Decision(native.size, "the size that the weights were trained on")
+    size = min(native.size, max(native.smallest, -(-side // 32) * 32))
+    if size == native.size:
+        return Decision(size, "the size that this network was designed for")
+    return Decision(size, f"enough for pictures of {side} pixels (the network was designed for {native.size})")
+
+
+def channels(survey: Survey, *, has_weights: bool) -> Decision[Literal[1, 3]]:
+    """Choose between gray and colour."""
+    if survey.gray_share < 1:
+        return Decision(3, "the pictures are in colour" if survey.gray_share == 0 else "some pictures are in colour")
+    if has_weights:
+        return Decision(3, "the pictures are gray, but the weights were trained on three channels")
+    return Decision(1, "all pictures are gray")
+
+
+def feed(survey: Survey, *, in_memory: bool, size: int, num_bytes: int, free_bytes: int) -> Decision[str]:
+    """Choose between keeping the decoded set and decoding while training."""
+    amount = f"{num_bytes / 2**20:.0f} MB"
+    if num_bytes > free_bytes // 4:
+        return Decision("streaming", f"decoded, the set takes {amount}, more than a quarter of the free memory")
+    if in_memory:
+        return Decision("resident", f"the set is in memory already and takes {amount} on the device")
+    small = survey.uniform is not None and max(survey.uniform) <= max(SMALL_SIDE, size)
+    if small and survey.complete:
+        return Decision("resident", f"all pictures share one small size; decoded, the set takes {amount}")
+    return Decision("streaming", "the pictures differ in size or are large, and random crops need the whole of them")
+
+
+def augmentation(
+    config: AugmentConfig, *, size: int, small: bool, source: str, gray: bool
+) -> tuple[AugmentConfig, str]:
+    """Settle what is left at auto, by the size of the pictures."""
+    plain = {
+        "flip": 0.0,
+        "pad_crop": 0,
+        "border": "reflect",
+        "resized_crop": "none",
+        "rotate": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "hue": 0.0,
+        "random_ops": "none",
+        "erase": 0.0,
+    }
+    chosen = dict(plain)
+    if config.policy == "none":
+        reason = "asked for none"
+    else:
+        glyphs = source in GLYPHS
+        chosen["flip"] = 0.0 if glyphs else 0.5
+        chosen["border"] = "edge" if glyphs else "reflect"
+        mirrored = "no mirroring of signs" if glyphs else "mirrored"
+        if small:
+            chosen["pad_crop"] = max(1, size // 14)
+            reason = f"small pictures: shifted by up to {chosen['pad_crop']} pixels, {mirrored}"
+        else:
+            chosen["resized_crop"] = (0.35, 1.0)
+            reason = f"photos: random crops of 35 to 100 % of the area, {mirrored}"
+            if config.policy != "light":
+                chosen |= {"brightness": 0.2, "contrast": 0.2, "saturation": 0.0 if gray else 0.2, "rotate": 5.0}
+                reason += ", light and colours changed by up to 20 %, turned by up to 5 degrees"
+        if config.policy == "strong":
+            chosen |= {"random_ops": "trivial", "erase": 0.25}
+            reason += ", TrivialAugment, erasing (strong)"
+    kept = {name: value for name, value in chosen.items() if getattr(config, name) == "auto"}
+    return config.replaced(**kept), reason
+
+
+def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
+    """Choose how many images make a step."""
+    largest = 256 if size <= SMALL_SIDE else (32 if device == "cpu" else 128)
+    wanted = max(16, num_train // 32)
+    chosen = min(largest, 1 << (wanted.bit_length() - 1), num_train)
+    if chosen == largest:
+        return Decision(chosen, f"usual for {size} pixels on {device}; more would mean fewer steps")
+    return Decision(chosen, f"{num_train} images are few: a small batch gives more steps")
+
+
+def epochs(num_train: int, *, has_weights: bool) -> Decision[int]:
+    """Choose how often to pass over the images."""
+    if has_weights:
+        return Decision(10, "the weights are trained already")
+    count = min(60, max(10, -(-600_000 // max(num_train, 1))))
+    return Decision(count, f"about {count * num_train // 1000} thousand images seen")
+
+
+def optimizer_name(facts: ModelFacts) -> Decision[OptimizerName]:
+    """Choose the optimizer by the kind of network."""
+    if facts.is_transformer:
+        return Decision("adamw", "networks with layer normalisation and attention train badly with SGD")
+    return Decision("sgd", "the usual choice for convolutional networks")
+
+
+def peak_rate(name: OptimizerName, batch: int, facts: ModelFacts, *, has_weights: bool) -> Decision[float]:
+    """Choose the peak learning rate by optimizer, batch and network."""
+    if name == "sgd" or name == "rmsprop":
+        base = 0.1 if facts.has_norms else 0.01
+        base = base / 10 if has_weights and facts.has_norms else base
+        base = base / 10 if name == "rmsprop" else base
+        kind = "a network with normalisation" if facts.has_norms else "a network without normalisation"
+        start = ", trained already" if has_weights else ""
+        return Decision(_round(base * batch / 128), f"{base:g} per 128 images for {kind}{start}")
+    if name == "muon":
+        return Decision(_round(0.01 * (batch / 256) ** 0.5), "0.01 at 256 images, by the square root of the batch")
+    base = 1e-4 if has_weights else 1e-3
+    return Decision(_round(base * (batch / 256) ** 0.5), f"{base:g} at 256 images, by the square root of the batch")
+
+
+def rest_rate(lr: float) -> Decision[float]:
+    """Choose Muon's rate for what is not a matrix."""
+    return Decision(_round(lr * 0.3), "0.3 of Muon's own")
+
+
+def weight_decay(name: OptimizerName, *, has_weights: bool) -> Decision[float]:
+    """Choose the weight decay by optimizer."""
+    if name in ("adamw", "nadam", "muon"):
+        return Decision(0.05, f"usual for the decoupled decay of {name}")
+    value = 1e-4 if has_weights else 5e-4
+    return Decision(value, "trained weights need little" if has_weights else "usual for networks from scratch")
+
+
+def warmup_length(*, has_weights: bool) -> Decision[str]:
+    """Choose the length of the warmup."""
+    if has_weights:
+        return Decision("5%", "trained weights stand a steep start")
+    return Decision("10%", "fresh weights need a gentle start at a high rate")
+
+
+def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Mode]:
+    """Choose the number format by what the hardware computes natively and what the network is made of."""
+    if device.kind in ("cuda", "xpu"):
+        if "bf16" in device.native:
+            return Decision("bf16", f"{device.name} multiplies bf16 natively; its range is that of fp32")
+        if "fp16" in device.native:
+            return Decision("fp16", f"{device.name} has fp16 tensor cores, but no bf16 of its own")
+        return Decision("fp32", f"{device.name} has no half-precision units")
+    if device.kind == "cpu" and "bf16" in device.native:
+        if facts.depthwise_share > 0.2:
+            return Decision("fp32", "depthwise convolutions are slower in bf16 on a CPU")
+        if size < 16:
+            return Decision("fp32", f"at {size} pixels, converting costs more than bf16 saves")
+        return Decision("bf16", "this CPU multiplies bf16 by instructions of its own")
+    return Decision(
+        "fp32", f"{device.name} has no bf16 instructions" if device.kind == "cpu" else "the safe choice here"
+    )
+
+
+def is_transformer(name: str, layer_names: set[str]) -> bool:
+    """Tell by name and layers whether a network wants the optimizer of transformers."""
+    plain = name.removeprefix("timm:")
+    return plain.startswith(_TRANSFORMERS) or any("attention" in layer.lower() for layer in layer_names)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -1,0 +1,277 @@
+"""From a recipe to a plan: one ordered passage through all decisions."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from halftone.base.errors import RecipeError
+from halftone.base.inputs import InputSpec
+from halftone.base.lengths import Span, parse_span
+from halftone.base.records import decided
+from halftone.base.seeds import stream_seed
+from halftone.data.labelled import Labelled, in_memory
+from halftone.data.survey import Fault
+from halftone.models.build import build_model, native_input, take_module
+from halftone.models.built import Built
+from halftone.models.trial import try_out
+from halftone.run.plan import decide
+from halftone.run.plan.data import OpenedData, measure, open_data
+from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.record import ModelFacts, Plan
+from halftone.run.recipe import Recipe
+from halftone.schedule.build import build_schedule
+from halftone.system.device import DeviceFacts, choose_device, device_facts
+from halftone.system.memory import available_bytes
+from halftone.system.threads import usable_cores
+from halftone.version import __version__
+
+GIVEN = "given"
+"""The name of a network that was passed in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan, with the things that were opened and built to make it."""
+
+    plan: Plan
+    train: Labelled
+    validation: Labelled
+    test: Labelled | None
+    built: Built
+    device: torch.device
+    unreadable: tuple[Fault, ...] = ()
+    """Training images that were left out."""
+
+    def with_plan(self, plan: Plan) -> "Prepared":
+        """Return the same things under another plan, that of a run being resumed."""
+        return replace(self, plan=plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The network and its input."""
+
+    name: str
+    built: Built
+    facts: ModelFacts
+    spec: InputSpec
+
+
+def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = None) -> Prepared:
+    """Open the data, build the network, and settle all that was left open.
+
+    Args:
+        recipe: the wish.
+        data: data passed in Python, for the source `given`.
+        model: a network passed in Python, used instead of the recipe's.
+
+    Raises:
+        HalftoneError: the wish cannot be fulfilled; see its kinds.
+    """
+    asked, notes = recipe, Notebook()
+    device = choose_device(recipe.device)
+    facts = device_facts(device)
+    if recipe.device == "auto":
+        notes.note("device", device, facts.name if device.type != "cpu" else f"{facts.name}; no GPU was found")
+    cores = usable_cores()
+    threads = notes.settle("threads", recipe.threads, decide.Decision(cores, "the cores that this process may use"))
+    opened = open_data(recipe.data, data, notes, workers=threads)
+    network = _choose_network(recipe, opened, model, notes)
+    recipe = _settle_data(recipe, opened, network, facts, device, threads, notes)
+    recipe = _settle_training(recipe, opened, network, facts, notes)
+    recipe = recipe.replaced(threads=threads, device=str(device))
+    _refuse(recipe, facts)
+
+    batch = decided(recipe.batch_size)
+    batches = opened.facts.num_train // batch
+    total = batches * decided(recipe.epochs)
+    total = total if recipe.max_steps is None else min(total, recipe.max_steps)
+    _check_warmup(recipe, batches, total)
+    schedule = build_schedule(recipe.warmup, recipe.decay, steps_per_epoch=batches, total_steps=total)
+    small = network.spec.size <= decide.SMALL_SIDE
+    evaluation = min(opened.facts.num_validation, 1024 if small else max(64, batch // recipe.accumulate))
+    kept = opened.facts.num_validation * network.spec.size**2 * network.spec.channels
+    plan = Plan(
+        halftone=__version__,
+        asked=asked,
+        settled=recipe,
+        device=facts.name,
+        data=opened.facts,
+        model=network.facts,
+        input=network.spec,
+        keep_validation=recipe.data.feed == "resident" or kept < available_bytes(device) // 8,
+        evaluation_batch=evaluation,
+        batches_per_epoch=batches,
+        total_steps=total,
+        warmup_steps=schedule.warmup_steps,
+        choices=tuple(notes.choices),
+    )
+    return Prepared(plan, opened.train, opened.validation, opened.test, network.built, device, opened.unreadable)
+
+
+def _choose_network(recipe: Recipe, opened: OpenedData, given: nn.Module | None, notes: Notebook) -> _Network:
+    """Choose and build the network, and say what it expects of a picture."""
+    seen, config = opened.survey, recipe.data
+    has_weights = recipe.weights.pretrained or recipe.weights.file is not None
+    name = GIVEN if given is not None else notes.settle("model.name", recipe.model.name, decide.model_name(seen))
+    native = None if given is not None else native_input(name)
+    if native is None and recipe.weights.pretrained:
+        raise RecipeError(f"pretrained: there are no published weights of '{name}'", hint="name a file: --weights FILE")
+    size = notes.settle("data.size", config.size, decide.input_size(seen, native, has_weights=has_weights))
+    channels = notes.settle("data.channels", config.channels, decide.channels(seen, has_weights=has_weights))
+    spec = InputSpec(
+        size=size,
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        interpolation=native.interpolation if native is not None else "bilinear",
+        fit=config.fit,
+        crop=native.crop if native is not None and seen.uniform != (size, size) else 1.0,
+    )
+    if has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
+        spec = spec.replaced(mean=native.mean, std=native.std)
+        notes.note("normalisation", f"mean {native.mean}, deviation {native.std}", "what the weights were trained with")
+    else:
+        mean, std, count = measure(opened.train, spec)
+        spec = spec.replaced(mean=mean, std=std)
+        notes.note("normalisation", f"mean {mean}, deviation {std}", f"measured on {count} training images")
+    classes = len(opened.facts.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(recipe.seed, "weights"))
+        if given is not None:
+            try_out(given, name=GIVEN, num_classes=classes, channels=channels, size=size)
+            built = take_module(given, num_classes=classes, dropout=recipe.model.dropout)
+        else:
+            dropout = recipe.model.dropout
+            built = build_model(name, num_classes=classes, channels=channels, size=size, dropout=dropout)
+    return _Network(name, built, describe(name, built), spec)
+
+
+def describe(name: str, built: Built) -> ModelFacts:
+    """Say what a network is made of."""
+    layers = list(built.module.modules())
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    depthwise = [layer for layer in convolutions if layer.groups > 1 and layer.groups == layer.in_channels]
+    kinds = {type(layer).__name__ for layer in layers}
+    return ModelFacts(
+        num_parameters=sum(parameter.numel() for parameter in built.module.parameters()),
+        has_norms=any("norm" in kind.lower() and kind != "LocalResponseNorm" for kind in kinds),
+        depthwise_share=len(depthwise) / len(convolutions) if convolutions else 0.0,
+        is_transformer=decide.is_transformer(name, kinds),
+    )
+
+
+def _settle_data(
+    recipe: Recipe,
+    opened: OpenedData,
+    network: _Network,
+    facts: DeviceFacts,
+    device: torch.device,
+    threads: int,
+    notes: Notebook,
+) -> Recipe:
+    """Settle how images reach the network and how they are changed on the way."""
+    config, spec, seen = recipe.data, network.spec, opened.survey
+    num_bytes = opened.facts.num_train * spec.size**2 * spec.channels
+    feed = notes.settle(
+        "data.feed",
+        config.feed,
+        decide.feed(
+            seen,
+            in_memory=in_memory(opened.train),
+            size=spec.size,
+            num_bytes=num_bytes,
+            free_bytes=available_bytes(device),
+        ),
+    )
+    workers = config.workers
+    if workers == "auto":
+        workers = min(16, threads if facts.kind == "cpu" else max(1, threads - 1))
+        if feed == "streaming":
+            notes.note(
+                "data.workers", workers, "one decoding thread per core" + ("" if facts.kind == "cpu" else " but one")
+            )
+    augment, reason = decide.augmentation(
+        recipe.augment,
+        size=spec.size,
+        small=spec.size <= decide.SMALL_SIDE and seen.median_side <= decide.SMALL_SIDE,
+        source=config.source.lower(),
+        gray=spec.channels == 1,
+    )
+    notes.note("augment", recipe.augment.policy, reason)
+    source = Path(config.source).expanduser()
+    return recipe.replaced(
+        data=config.replaced(
+            # where the data lies, wherever the run is read from later
+            source=str(source.resolve()) if source.exists() else config.source,
+            root=None if config.root is None else config.root.expanduser().resolve(),
+            size=spec.size,
+            channels=spec.channels,
+            feed=feed,
+            workers=workers,
+        ),
+        augment=augment,
+    )
+
+
+def _settle_training(
+    recipe: Recipe, opened: OpenedData, network: _Network, facts: DeviceFacts, notes: Notebook
+) -> Recipe:
+    """Settle batch, epochs, optimizer, schedule, precision and memory layout."""
+    num_train, size, model = opened.facts.num_train, network.spec.size, network.facts
+    trained = recipe.weights.pretrained or recipe.weights.file is not None
+    batch = notes.settle("batch_size", recipe.batch_size, decide.batch_size(num_train, size=size, device=facts.kind))
+    if batch > num_train:
+        notes.note("batch_size", num_train, f"{batch} was asked, but there are only {num_train} training images")
+        batch = num_train
+    epochs = notes.settle("epochs", recipe.epochs, decide.epochs(num_train, has_weights=trained))
+    asked = recipe.optimizer
+    name = notes.settle("optimizer.name", asked.name, decide.optimizer_name(model))
+    lr = notes.settle("optimizer.lr", asked.lr, decide.peak_rate(name, batch, model, has_weights=trained))
+    l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
+    rest_lr = asked.rest_lr
+    if name == "muon":
+        rest_lr = notes.settle("optimizer.rest_lr", rest_lr, decide.rest_rate(lr))
+    length = recipe.warmup.length
+    if length == "auto":
+        decision = decide.warmup_length(has_weights=trained)
+        length = parse_span(notes.settle("warmup.length", "auto", decision))
+    mode = notes.settle("precision.mode", recipe.precision.mode, decide.precision(facts, model, size))
+    layout = decide.Decision(value=True, reason="convolutions are faster with the channels side by side")
+    last = notes.settle("model.channels_last", recipe.model.channels_last, layout)
+    return recipe.replaced(
+        batch_size=batch,
+        epochs=epochs,
+        optimizer=asked.replaced(name=name, lr=lr, l2=l2, rest_lr=rest_lr),
+        warmup=recipe.warmup.replaced(length=length),
+        precision=recipe.precision.replaced(mode=mode),
+        model=recipe.model.replaced(name=network.name, channels_last=last),
+    )
+
+
+def _check_warmup(recipe: Recipe, batches: int, total: int) -> None:
+    span = decided(recipe.warmup.length)
+    steps = span.steps(steps_per_epoch=batches, total_steps=total)
+    if steps >= total and span != Span(0, "it") and total > 1:
+        raise RecipeError(
+            f"warmup.length = {span}: that is {steps} optimizer steps, and the whole run has {total}",
+            hint="shorten it, for example --warmup 5%, or train longer",
+        )
+
+
+def _refuse(recipe: Recipe, facts: DeviceFacts) -> None:
+    """Refuse what is known to be a bad idea, unless forced."""
+    mode = recipe.precision.mode
+    if mode == "fp16" and facts.kind == "cpu" and "fp16" not in facts.native and not recipe.force:
+        raise RecipeError(
+            "precision.mode = fp16 on a CPU: it is emulated there, 12 to 31 times slower than fp32",
+            hint="use --precision bf16 or fp32; --force runs it all the same",
+        )
+    if mode == "tf32" and "tf32" not in facts.native:
+        raise RecipeError(
+            f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
+            hint="use --precision fp32",
+        )

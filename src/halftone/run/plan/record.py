@@ -1,0 +1,77 @@
+"""The plan: what was decided, and why. Nothing in it is open any more."""
+
+from typing import Any
+
+from halftone.base.inputs import InputSpec
+from halftone.base.records import Record
+from halftone.run.recipe import Recipe
+
+
+class Choice(Record):
+    """One decision that nobody asked for."""
+
+    setting: str
+    value: str
+    reason: str
+
+
+class DataFacts(Record):
+    """What was found in the data."""
+
+    classes: tuple[str, ...]
+    num_train: int
+    num_validation: int
+    num_test: int = 0
+    """Images that are kept for one last evaluation."""
+    validation: str
+    """Where the validation images come from, as a sentence."""
+    fingerprint: str
+    """Of the images and labels; resuming compares it."""
+    notes: tuple[str, ...] = ()
+    """What was ignored or noticed."""
+    num_unreadable: int = 0
+    """Training images that were left out because they cannot be read; `unreadable.csv` names them."""
+
+
+class ModelFacts(Record):
+    """What the network is made of."""
+
+    num_parameters: int
+    has_norms: bool
+    depthwise_share: float
+    """Of the convolutions, the share that is depthwise."""
+    is_transformer: bool
+
+
+class Plan(Record):
+    """A run that could begin now."""
+
+    halftone: str
+    """The version that made the plan."""
+    asked: Recipe
+    settled: Recipe
+    """The recipe without any `auto`."""
+    device: str
+    """As its maker calls it."""
+    data: DataFacts
+    model: ModelFacts
+    input: InputSpec
+    keep_validation: bool
+    """Whether the validation images are decoded once and kept."""
+    evaluation_batch: int
+    """Images per forward pass in evaluation."""
+    batches_per_epoch: int
+    total_steps: int
+    """Optimizer steps in the run."""
+    warmup_steps: int
+    weights: str = "fresh"
+    """Where the starting weights come from, and what was loaded."""
+    choices: tuple[Choice, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the plan for `plan.yaml`: the decisions first, the full recipe last."""
+        values = self.model_dump(mode="json")
+        values["asked"] = self.asked.model_dump(mode="json", exclude_unset=True)
+        order = ["halftone", "device", "choices", "asked", "data", "model", "weights", "input"]
+        last = {"settled": values.pop("settled")}
+        return {name: values.pop(name) for name in order} | values | last

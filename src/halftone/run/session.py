@@ -1,0 +1,187 @@
+"""Builds what a plan describes, and only builds."""
+
+import random
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from halftone.base.records import decided
+from halftone.base.seeds import stream_seed
+from halftone.data.augment.pipeline import Augment, Normalise
+from halftone.data.feed import Feed
+from halftone.data.labelled import Labelled, Labels
+from halftone.data.order import Order, balanced_order, epoch_order
+from halftone.data.streaming import RandomBox, StreamingFeed, decode_all
+from halftone.loop.evaluate import EvaluationSet
+from halftone.loop.session import Session
+from halftone.loop.stop import Best
+from halftone.models.zoo import published_weights
+from halftone.optim.build import build_optimizer
+from halftone.optim.loss import Criterion, balanced_weights
+from halftone.optim.penalty import L1Penalty
+from halftone.precision.formats import autocast
+from halftone.precision.verbs import Precision
+from halftone.run.plan.make import Prepared
+from halftone.run.plan.record import Plan
+from halftone.run.recipe import Recipe
+from halftone.schedule.build import build_schedule
+from halftone.weights.average import Average
+from halftone.weights.files import load_weights
+from halftone.weights.freeze import freeze
+from halftone.weights.match import LoadAccount, load_matching
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the streams that dropout and a user's own code draw from."""
+    torch.manual_seed(stream_seed(seed, "torch"))
+    random.seed(stream_seed(seed, "python"))
+    np.random.seed(stream_seed(seed, "numpy") % 2**32)
+
+
+def start_weights(prepared: Prepared) -> str:
+    """Load the starting weights that the recipe names and freeze what it wants frozen.
+
+    Returns:
+        What became of the weights, as a sentence for the plan.
+
+    Raises:
+        RecipeError: a freeze matches nothing, or leaves nothing to train.
+        ModelFileError: the weights do not fit, are damaged or unsafe.
+        ResourceError: published weights cannot be had.
+    """
+    account = _load_start(prepared)
+    frozen = prepared.plan.settled.weights.freeze
+    if frozen:
+        freeze(prepared.built.module, frozen, head=prepared.built.head)
+    text = "fresh" if account is None else str(account)
+    parameters = list(prepared.built.module.parameters())
+    moving = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return f"{text}; {moving:,} of {sum(p.numel() for p in parameters):,} parameters train" if frozen else text
+
+
+def _load_start(prepared: Prepared) -> LoadAccount | None:
+    """Load the starting weights, if any.
+
+    Raises:
+        ModelFileError: they do not fit, are damaged or unsafe.
+        ResourceError: published weights cannot be had.
+    """
+    recipe, built = prepared.plan.settled, prepared.built
+    if recipe.weights.file is not None:
+        tensors: Any = load_weights(recipe.weights.file).tensors
+        origin = str(recipe.weights.file)
+    elif recipe.weights.pretrained:
+        tensors, origin = published_weights(recipe.model.name), f"the published {recipe.model.name}"
+    else:
+        return None
+    return load_matching(
+        built.module, tensors, head=built.head, stem=built.stem, partial=recipe.weights.partial, origin=origin
+    )
+
+
+def build_session(prepared: Prepared) -> Session:
+    """Build everything on the device. The random streams stand where training begins."""
+    plan, device, built = prepared.plan, prepared.device, prepared.built
+    recipe = plan.settled
+    if device.type == "cpu":
+        torch.set_num_threads(decided(recipe.threads))
+    torch.use_deterministic_algorithms(recipe.deterministic)
+    module = built.module
+    frozen_norms = freeze(module, recipe.weights.freeze, head=built.head) if recipe.weights.freeze else ()
+    channels_last = decided(recipe.model.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module.to(device).to(memory_format=layout)
+    optimizer = build_optimizer(module, recipe.optimizer, head=built.head)
+    feed = training_feed(plan, prepared.train, device)
+    num_classes, batch = len(plan.data.classes), decided(recipe.batch_size)
+    weights = None
+    if recipe.loss.class_weights == "balanced":
+        weights = balanced_weights(torch.from_numpy(prepared.train.labels), num_classes).to(device)
+    session = Session(
+        device=device,
+        model=module,
+        frozen_norms=frozen_norms,
+        criterion=Criterion(recipe.loss, class_weights=weights, auxiliary=built.auxiliary),
+        optimizer=optimizer,
+        precision=Precision(
+            recipe.precision, module, optimizer, clip_norm=recipe.optimizer.clip, measure_norm=recipe.run.grad_norm
+        ),
+        schedule=build_schedule(
+            recipe.warmup, recipe.decay, steps_per_epoch=plan.batches_per_epoch, total_steps=plan.total_steps
+        ),
+        penalty=L1Penalty(optimizer, recipe.optimizer.l1) if recipe.optimizer.l1 else None,
+        average=Average(module, recipe.average.decay) if recipe.average.decay else None,
+        best=Best(recipe.stop.metric, recipe.stop.patience),
+        feed=feed,
+        order=_order(recipe, prepared.train.labels),
+        augment=Augment(
+            recipe.augment,
+            plan.input,
+            device,
+            num_classes=num_classes,
+            seed=recipe.seed,
+            crop=recipe.data.feed == "resident",
+        ),
+        prepare=_keep if channels_last else _plain_layout,
+        validation=evaluation_set(plan, prepared.validation, device),
+        batch_size=batch,
+        micro_batch=-(-batch // recipe.accumulate),
+        batches_per_epoch=plan.batches_per_epoch,
+        epochs=decided(recipe.epochs),
+        max_batches=plan.total_steps,
+        count_correct=not (recipe.augment.mixup or recipe.augment.cutmix),
+    )
+    seed_everything(recipe.seed)
+    return session
+
+
+def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
+    """Build the feed of the training images."""
+    recipe = plan.settled
+    workers = decided(recipe.data.workers)
+    if recipe.data.feed == "resident":
+        return decode_all(source, plan.input, device, workers=workers)
+    area = decided(recipe.augment.resized_crop)
+    box = RandomBox(area, recipe.seed) if isinstance(area, tuple) else None
+    return StreamingFeed(source, plan.input, device, workers=workers, box=box)
+
+
+def evaluation_set(plan: Plan, source: Labelled, device: torch.device) -> EvaluationSet:
+    """Build the way of images to an evaluation, the same in training and long after it."""
+    workers = decided(plan.settled.data.workers)
+    feed: Feed
+    if plan.keep_validation:
+        feed = decode_all(source, plan.input, device, workers=workers)
+    else:
+        feed = StreamingFeed(source, plan.input, device, workers=workers)
+    normalise = Normalise(plan.input, device)
+    channels_last = decided(plan.settled.model.channels_last)
+    return EvaluationSet(
+        feed=feed,
+        num_images=len(source.labels),
+        batch_size=plan.evaluation_batch,
+        classes=plan.data.classes,
+        prepare=normalise if channels_last else lambda images: _plain_layout(normalise(images)),
+        compute=partial(autocast, device.type, decided(plan.settled.precision.mode)),
+        device=device,
+    )
+
+
+def _order(recipe: Recipe, labels: Labels) -> Any:
+    def order(epoch: int) -> Order:
+        if recipe.data.balanced:
+            return balanced_order(labels, seed=recipe.seed, epoch=epoch)
+        return epoch_order(len(labels), seed=recipe.seed, epoch=epoch)
+
+    return order
+
+
+def _keep(images: Tensor) -> Tensor:
+    return images
+
+
+def _plain_layout(images: Tensor) -> Tensor:
+    return images.contiguous()
