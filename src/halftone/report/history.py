@@ -1,0 +1,64 @@
+"""What a run left in its folder, read back for figures and pages."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from halftone.base.tables import read_table
+from halftone.metrics.report import Metrics
+from halftone.run.folder import RunFolder
+from halftone.run.plan.record import Plan
+
+Column = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One run, as numbers."""
+
+    folder: RunFolder
+    plan: Plan
+    environment: dict[str, Any]
+    epochs: dict[str, Column]
+    """The columns of results.csv."""
+    steps: dict[str, Column]
+    """The columns of steps.csv."""
+    metrics: Metrics | None
+    """Of the best weights; None before the first best epoch."""
+    best_epoch: int
+    unreadable: list[dict[str, str]]
+    """Images that were left out: part, name and reason."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.path.name
+
+
+def read_history(folder: RunFolder) -> History:
+    """Read a run's folder.
+
+    Raises:
+        ModelFileError: it is no run folder, or has no results yet.
+    """
+    plan = folder.read_plan()
+    metrics, best_epoch = None, 0
+    if folder.classification_report.is_file():
+        values = json.loads(folder.classification_report.read_text("utf-8"))
+        best_epoch = int(values.pop("epoch"))
+        metrics = Metrics.model_validate(values)
+    return History(
+        folder,
+        plan,
+        json.loads(folder.environment.read_text("utf-8")) if folder.environment.is_file() else {},
+        _columns(read_table(folder.results)),
+        _columns(read_table(folder.steps)),
+        metrics,
+        best_epoch,
+        read_table(folder.unreadable) if folder.unreadable.is_file() else [],
+    )
+
+
+def _columns(rows: list[dict[str, str]]) -> dict[str, Column]:
+    names = rows[0].keys() if rows else ()
+    return {name: [float(row[name]) if row[name] else None for row in rows] for name in names}

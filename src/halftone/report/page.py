@@ -1,0 +1,118 @@
+"""The page: one self-contained file with curves, tables, mistakes, and the plan with its reasons."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from halftone.base.files import write_text
+from halftone.base.records import dump_yaml
+from halftone.report import figures
+from halftone.report.history import History
+
+_MOST_CELLS = 30
+"""Classes up to which the confusion matrix is a table with numbers."""
+
+
+def write_page(history: History) -> Path:
+    """Write report.html into the run's folder."""
+    plan, metrics = history.plan, history.metrics
+    mistakes = history.folder.path / "mistakes.json"
+    text = _template("run.html.j2").render(
+        name=history.name,
+        plan=plan,
+        metrics=metrics,
+        best_epoch=history.best_epoch,
+        verdict=verdict(history),
+        facts=_facts(history),
+        curves=_drawn(history, figures.losses, figures.accuracies),
+        numbers=_drawn(history, figures.rate, *figures.precision_panels(history)),
+        confusion=_confusion(history),
+        confusion_picture=figures.to_svg(figures.confusion(metrics))
+        if metrics is not None and len(metrics.classes) > _MOST_CELLS
+        else "",
+        mistakes=json.loads(mistakes.read_text("utf-8")) if mistakes.is_file() else [],
+        unreadable=history.unreadable,
+        recipe=dump_yaml(plan.asked.model_dump(mode="json", exclude_unset=True)),
+        environment=history.environment,
+    )
+    write_text(history.folder.report, text)
+    return history.folder.report
+
+
+def write_overview(histories: list[History], path: Path) -> None:
+    """Write a page that shows several runs beside each other."""
+    figure, (left, right) = figures.panels(2)
+    colours = [figures.BLUE, figures.ORANGE, figures.GREEN, "#8b5cf6", "#c2255c", "#0c8599"]
+    for number, history in enumerate(histories):
+        colour = colours[number % len(colours)]
+        epochs = history.epochs.get("epoch", [])
+        figures.line(left, epochs, history.epochs.get("val_loss", []), history.name, colour)
+        figures.line(right, epochs, figures.percent(history.epochs.get("val_accuracy", [])), history.name, colour)
+    figures.finish(left, "Validation loss", "epoch")
+    figures.finish(right, "Validation accuracy, %", "epoch")
+    runs = [(history, dict(_facts(history))) for history in histories]
+    write_text(path, _template("overview.html.j2").render(runs=runs, curves=figures.to_svg(figure)))
+
+
+def _drawn(history: History, *draws: figures.Draw) -> list[str]:
+    """Draw each panel by itself, so that they stand below each other on a narrow screen."""
+    return [figures.to_svg(figures.side_by_side(history, draw)) for draw in draws]
+
+
+def _template(name: str) -> Any:
+    return Environment(
+        loader=PackageLoader("halftone.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template(name)
+
+
+def verdict(history: History) -> str:
+    """Say in a sentence how the run went: over-fitting, under-fitting, or neither."""
+    metrics = history.metrics
+    if metrics is None or metrics.accuracy is None:
+        return "No epoch was completed with usable metrics."
+    text = f"{100 * metrics.accuracy:.2f} % of {metrics.num_images:,} validation images are right after epoch"
+    text += f" {history.best_epoch}, the best by {history.plan.settled.stop.metric}."
+    losses = [value for value in history.epochs.get("val_loss", []) if value is not None]
+    if len(losses) >= 4 and losses[-1] > 1.1 * min(losses) and losses.index(min(losses)) < 0.7 * len(losses):
+        text += " The validation loss has risen since its lowest point: the network over-fits; stop earlier"
+        text += " (--patience), augment more, or decay more."
+    elif len(losses) >= 4 and losses[-1] < 0.97 * losses[-2]:
+        text += " The validation loss was still falling at the end: more epochs may help."
+    return text
+
+
+def _facts(history: History) -> list[tuple[str, str]]:
+    """Return the numbers at the head of the page."""
+    metrics, plan, epochs = history.metrics, history.plan, history.epochs
+    rows: list[tuple[str, str]] = []
+    if metrics is not None:
+        rows += [
+            ("accuracy", share(metrics.accuracy)),
+            ("macro F1", share(metrics.f1)),
+            ("precision", share(metrics.precision)),
+            ("recall", share(metrics.recall)),
+            ("calibration error", share(metrics.calibration_error)),
+        ]
+    if epochs.get("seconds"):
+        rows.append(("wall time", f"{epochs['seconds'][-1] or 0:.0f} s"))
+        speeds = sorted(value for value in epochs["images_per_second"] if value)
+        rows.append(("images/s, median epoch", f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "-"))
+        rows.append(("peak memory", f"{max(value or 0 for value in epochs['peak_memory_mb']):,.0f} MB"))
+        rows.append(("skipped steps", f"{epochs['skipped_steps'][-1] or 0:.0f}"))
+    rows.append(("precision mode", plan.settled.precision.mode))
+    return rows
+
+
+def _confusion(history: History) -> list[list[tuple[int, float]]]:
+    """Return the cells of the confusion matrix with their share of the row, or nothing for many classes."""
+    metrics = history.metrics
+    if metrics is None or len(metrics.classes) > _MOST_CELLS:
+        return []
+    return [[(cell, cell / max(sum(row), 1)) for cell in row] for row in metrics.confusion]
+
+
+def share(value: float | None) -> str:
+    """Write a share as per cent, and an undefined one as such."""
+    return "undefined" if value is None else f"{100 * value:.2f} %"
