@@ -1,0 +1,122 @@
+"""Flags from the recipe: every setting is written once, in its record, and becomes a flag here."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from halftone.base.records import Record, nested_record
+from halftone.run.recipe import SHORT_NAMES, Recipe
+
+_DATA = "data.source"
+"""The one setting that is an argument, not a flag."""
+
+
+def recipe_parameters() -> list[inspect.Parameter]:
+    """Return a keyword parameter for every setting of a recipe, in the order of the recipe."""
+    everyday = Group("Everyday settings", sort_key=1)
+    parameters = [
+        _parameter(name, field, everyday) for name, field in Recipe.model_fields.items() if not _room(field.annotation)
+    ]
+    for number, (name, field) in enumerate(Recipe.model_fields.items(), start=2):
+        room = _room(field.annotation)
+        if room is None:
+            continue
+        if name != "data":
+            parameters.append(_bare(name, room, everyday))
+        group = Group(f"{name}: {(room.__doc__ or '').splitlines()[0].rstrip('.')}", sort_key=number)
+        for inner, inner_field in room.model_fields.items():
+            full = f"{name}.{inner}"
+            if full != _DATA:
+                parameters.append(_parameter(full, inner_field, group))
+    return parameters
+
+
+def _room(annotation: Any) -> type[Record] | None:
+    found = nested_record(annotation)
+    assert found is None or issubclass(found, Record)
+    return found
+
+
+def _bare(name: str, room: type[Record], group: Group) -> inspect.Parameter:
+    """Return the short flag of a room, such as `--warmup 5ep` for `--warmup.length 5ep`."""
+    field = room.model_fields[room.shorthand] if room.shorthand else None
+    if field is None:
+        return _keyword(name, str, f"--{name}", "", group, show=False)
+    text = f"{_sentence(field.description)} Short for --{name}.{_flag(room.shorthand)}."
+    return _keyword(name, str, f"--{name}", text + _default(field), group)
+
+
+def _parameter(name: str, field: Any, group: Group) -> inspect.Parameter:
+    names = [f"--{_flag(name)}", *(f"--{_flag(short)}" for short, place in SHORT_NAMES.items() if place == name)]
+    # the short name comes first in the help; it is the one to learn
+    kind = bool if field.annotation is bool else str
+    return _keyword(name, kind, names[::-1], _sentence(field.description) + _default(field), group)
+
+
+def _keyword(
+    name: str, kind: type, names: str | list[str], text: str, group: Group, *, show: bool = True
+) -> inspect.Parameter:
+    listed = [names] if isinstance(names, str) else names
+    negative = [f"--no-{each.removeprefix('--')}" for each in listed] if kind is bool else ()
+    marker = Parameter(name=names, help=text, group=group, show_default=False, show=show, negative=negative)
+    return inspect.Parameter(
+        name.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, marker]
+    )
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("`", "")
+
+
+def _default(field: Any) -> str:
+    value = field.default
+    if value is PydanticUndefined or value is None or value == () or isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    if isinstance(value, tuple):
+        value = ",".join(str(part) for part in value)
+    return f" [{value}]"
+
+
+def with_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all flags of the recipe; it receives those that were typed as the keyword `settings`.
+
+    The values stay text: the records turn them into numbers, so that flags, YAML and Python share one set of
+    rules and one kind of error.
+    """
+    own = inspect.signature(function)
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != "settings"]
+    added = recipe_parameters()
+    names = {parameter.name for parameter in added}
+
+    def command(*arguments: Any, **given: Any) -> Any:
+        settings = {name: value for name, value in given.items() if name in names and value is not None}
+        rest = {name: value for name, value in given.items() if name not in names}
+        return function(*arguments, settings=nest(settings), **rest)
+
+    command.__signature__ = inspect.Signature([*kept, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*kept, *added]}
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    return command
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"warmup__shape": "cosine", "warmup": "5ep"}` into the tree that a recipe is read from."""
+    tree: dict[str, Any] = {}
+    for name, value in settings.items():
+        room, inner, setting = name.partition("__")
+        record = _room(Recipe.model_fields[room].annotation)
+        if record is None:
+            tree[room] = value
+        else:
+            tree.setdefault(room, {})[setting if inner else record.shorthand] = value
+    return tree

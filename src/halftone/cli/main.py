@@ -1,0 +1,90 @@
+"""The entry: argv to a command, errors to one line and an exit code."""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from halftone.base.errors import HalftoneError
+from halftone.cli.data import check_data
+from halftone.cli.doctor import doctor
+from halftone.cli.report import report
+from halftone.cli.train import demo, plan, train
+from halftone.cli.use import evaluate, predict
+from halftone.version import __version__
+
+app = App(
+    name="halftone",
+    help="Trains image classifiers in reduced precision with full-precision accuracy, and proves it.",
+    version=__version__,
+    help_format="plaintext",
+    result_action="return_value",
+    console=Console(highlight=False),
+    error_console=Console(stderr=True, highlight=False),
+)
+for command in (demo, train, plan, evaluate, predict, report, check_data, doctor):
+    app.command(command, name=command.__name__.replace("_", "-"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    0 done, 2 the request was wrong, 3 the data, 4 a model or checkpoint file, 5 training diverged, 6 the
+    environment or resources, 75 interrupted and resumable, 130 Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _complain(*_reworded(error))
+        return 2
+    except HalftoneError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error), error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("stopped before there was anything to save", "")
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has left; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the last line of defence: people get one line, --debug gives the rest
+        if debug:
+            traceback.print_exc()
+        _complain(f"{type(error).__name__}: {error}", "this is a fault of halftone's; --debug shows where")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str, hint: str) -> None:
+    try:
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
+    except (BrokenPipeError, ValueError):  # nobody listens
+        pass
+
+
+def _reworded(error: CycloptsError) -> tuple[str, str]:
+    """Split what the parser says into the fault and the suggestion."""
+    message = " ".join(str(error).split())
+    for mark in (" Did you mean ", " Available commands"):
+        fault, found, rest = message.partition(mark)
+        if found:
+            return fault, f"{mark.strip().lower()} {rest}"
+    return message, "halftone --help, or --help behind a command, lists what there is"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

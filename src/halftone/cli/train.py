@@ -1,0 +1,176 @@
+"""demo, train, plan."""
+
+import json as json_module
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from halftone.base.errors import RecipeError, listed
+from halftone.cli.flags import with_recipe
+from halftone.run.recipe import Recipe, merge, read_recipe
+
+if TYPE_CHECKING:
+    from halftone.run.training import StopRequest
+    from halftone.verbs import Run
+
+Data = Annotated[
+    str | None,
+    Parameter(
+        name="DATA",
+        help="digits, a folder of images, a .csv or .npz file, a torchvision name such as cifar10, or hf:NAME.",
+    ),
+]
+RecipeFile = Annotated[Path | None, Parameter(help="Read settings from this YAML file; flags win over it.")]
+Json = Annotated[bool, Parameter(help="Print the result as JSON on standard output.", negative=())]
+_RESUMABLE = frozenset({"workers"})
+"""Settings that may change when a run goes on, because they change nothing in its result."""
+
+
+@with_recipe
+def train(
+    data: Data = None,
+    *,
+    recipe: RecipeFile = None,
+    resume: Annotated[Path | None, Parameter(help="Go on with the run in this folder, exactly where it was.")] = None,
+    json: Json = False,
+    settings: dict[str, Any],
+) -> int:
+    """Train a classifier and leave everything in a run folder.
+
+    What is not said is decided by a plan, which is shown first, with the reason for each choice.
+    """
+    if resume is not None:
+        workers = _check_resume(data, recipe, settings)
+        from halftone.verbs import resume as go_on
+
+        with _stopping() as stop:
+            run = go_on(resume, workers=workers, listeners=[_terminal()], stop=stop)
+        return _finish(run, json=json)
+    wish = gather(data, recipe, settings)
+    from halftone.verbs import train as go
+
+    with _stopping() as stop:
+        run = go(wish, listeners=[_terminal()], stop=stop)
+    return _finish(run, json=json)
+
+
+@with_recipe
+def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, settings: dict[str, Any]) -> int:
+    """Show what train would do and why, and do nothing."""
+    wish = gather(data, recipe, settings)
+    from halftone.base.records import dump_yaml
+    from halftone.report.figures import sparkline
+    from halftone.run.folder import check_free
+    from halftone.run.plan.make import make_plan
+    from halftone.schedule.build import build_schedule
+    from halftone.track.console import show_plan
+
+    check_free(wish)
+    found = make_plan(wish).plan
+    if json:
+        print(json_module.dumps(found.to_mapping(), indent=2))
+        return 0
+    console = _console(stderr=False)
+    show_plan(console, found)
+    settled = found.settled
+    schedule = build_schedule(
+        settled.warmup, settled.decay, steps_per_epoch=found.batches_per_epoch, total_steps=found.total_steps
+    )
+    shares = [schedule.share(step) for step in range(found.total_steps)]
+    console.print(f"rate, 0 to {settled.optimizer.lr}: {sparkline(shares, 60)}", highlight=False)
+    console.print("\nasked:", style="bold")
+    console.print(dump_yaml(found.asked.model_dump(mode="json", exclude_unset=True)), highlight=False, markup=False)
+    return 0
+
+
+def demo(*, seed: int = 0, json: Json = False) -> int:
+    """Train on the embedded digits: seconds, no download, ends with a report."""
+    from halftone.verbs import train as go
+
+    with _stopping() as stop:
+        run = go(Recipe(data="digits", seed=seed, run={"name": None}), listeners=[_terminal()], stop=stop)
+    return _finish(run, json=json)
+
+
+def gather(data: str | None, file: Path | None, settings: dict[str, Any]) -> Recipe:
+    """Put a recipe together from a file, the argument and the flags; the later wins."""
+    changes = settings if data is None else merge(settings, {"data": {"source": data}})
+    found = Recipe.parse(changes) if file is None else read_recipe(file, changes)
+    if found.data.source == "given":
+        raise RecipeError(
+            "DATA is missing: say what to train on",
+            hint="a folder of images, or a set such as digits: halftone train digits",
+        )
+    return found
+
+
+def _check_resume(data: str | None, recipe: Path | None, settings: dict[str, Any]) -> int | None:
+    """Return the number of workers if it was given; refuse what would change the run.
+
+    Raises:
+        RecipeError: another setting was given.
+    """
+    inner = settings.pop("data", {})
+    workers = inner.pop("workers", None)
+    extra = [*settings, *(f"data.{name}" for name in inner)]
+    extra += ["DATA"] * (data is not None) + ["recipe"] * (recipe is not None)
+    if extra:
+        raise RecipeError(
+            f"--resume goes on with the run as it was planned; {listed(extra)} cannot change now",
+            hint="leave that out, or start a new run from its weights: --weights RUN/best.safetensors",
+        )
+    return None if workers is None else Recipe.parse({"data": {"workers": workers}}).data.workers  # type: ignore[return-value]
+
+
+def _terminal() -> Any:
+    from halftone.track.console import Terminal
+
+    return Terminal(_console(stderr=True))
+
+
+def _console(*, stderr: bool) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=False)
+
+
+def _finish(run: "Run", *, json: bool) -> int:
+    """Print the result: data to standard output, the rest was said while it ran."""
+    if json:
+        metrics = run.metrics
+        summary = metrics.model_dump(mode="json", exclude={"classes", "confusion"})
+        print(json_module.dumps({"run": str(run.path), **summary}))
+        return 0
+    print(run.path)
+    report = run.path / "report.html"
+    if report.is_file():
+        print(f"report: {report}", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _stopping() -> "Iterator[StopRequest]":
+    """Turn the first Ctrl-C or termination signal into a request to stop; the second ends the process."""
+    from halftone.run.training import StopRequest
+
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        request.signal = number
+        print("\nstopping after this step and saving; once more to leave at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

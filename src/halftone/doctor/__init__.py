@@ -1,0 +1,1 @@
+"""Floor 6: what this machine offers, and what to do about it."""

@@ -1,0 +1,109 @@
+"""Real processes, really killed."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from halftone.weights.files import load_sealed
+from samples import write_folder
+
+FLAGS = ["--model", "cifar_resnet8", "--batch-size", "8", "--data.feed", "streaming", "--threads", "1",
+         "--run.checkpoint-every", "3it", "--no-run.report", "--no-run.tensorboard", "--average", "0.9",
+         "--augment.resized-crop", "0.5,1", "--augment.rotate", "10"]  # fmt: skip
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "halftone", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(folder: Path, step: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until the run has saved a state at or after a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        saved = [int(path.stem.removeprefix("step-")) for path in (folder / "checkpoints").glob("step-*.safetensors")]
+        if saved and max(saved) >= step:
+            return
+        time.sleep(0.005)
+
+
+def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]], list[dict[str, str]]]:
+    timed = {"seconds", "images_per_second", "peak_memory_mb"}
+    tables = []
+    for name in ("results.csv", "steps.csv"):
+        with (folder / name).open(newline="") as file:
+            tables.append([{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)])
+    return load_sealed(folder / "last.safetensors").tensors, tables[0], tables[1]
+
+
+def same(first: Path, second: Path) -> bool:
+    (weights, results, steps), (others, other_results, other_steps) = outcome(first), outcome(second)
+    equal = all(torch.equal(weights[name], others[name]) for name in weights)
+    return equal and results == other_results and steps == other_steps
+
+
+def kill_and_resume(tmp_path: Path, precision: str, workers: int, *, kills: int, seed: int) -> None:
+    """Train straight, then again with kills at random moments; both must end the same to the last bit."""
+    root = write_folder(tmp_path / "set", train=160, size=24)
+    flags = [*FLAGS, "--epochs", "3", "--precision", precision, "--workers", str(workers)]
+    flags += ["--run.root", str(tmp_path / "runs")]
+    straight = start(["train", str(root), *flags, "--name", "straight"])
+    folder = tmp_path / "runs" / "killed"
+    chance = random.Random(seed)
+    # within the second epoch, which has 20 steps
+    moments = sorted(chance.sample(range(22, 39), kills))
+    process = start(["train", str(root), *flags, "--name", "killed"])
+    for moment in moments:
+        wait_for_step(folder, moment, process)
+        time.sleep(chance.uniform(0, 0.05))
+        assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        process = start(["train", "--resume", str(folder)])
+    assert process.wait(120) == 0, process.communicate()
+    assert straight.wait(120) == 0, straight.communicate()
+    for finished in (process, straight):
+        finished.communicate()
+    assert same(folder, tmp_path / "runs" / "straight")
+
+
+def test_D1_killed_three_times_in_an_epoch_ends_the_same(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, "bf16", 2, kills=3, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_D1_killed_in_every_mode(tmp_path: Path, precision: str, workers: int, seed: int) -> None:
+    kill_and_resume(tmp_path, precision, workers, kills=3, seed=seed)
+
+
+def test_D3_D4_signals_save_and_say_how_to_go_on(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", train=160, size=24)
+    flags = [*FLAGS, "--run.root", str(tmp_path / "runs"), "--epochs", "500", "--warmup", "1ep"]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 75)):
+        process = start(["train", str(root), *flags, "--name", f"run{code}"])
+        folder = tmp_path / "runs" / f"run{code}"
+        wait_for_step(folder, 6, process)
+        asked = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert time.monotonic() - asked < 10
+        assert out == ""
+        assert f"hint: go on with: halftone train --resume {folder}" in err
+        assert "Traceback" not in err
