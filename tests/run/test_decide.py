@@ -24,9 +24,10 @@ CPU_OLD = DeviceFacts("cpu", "an old CPU", frozenset({"fp32"}))
 
 @pytest.mark.parametrize(("side", "name"), [(8, "cnn"), (32, "cnn"), (64, "cnn"), (65, "resnet18"), (300, "resnet18")])
 def test_model(side: int, name: str) -> None:
-    decision = decide.model_name(seen(side))
+    decision = decide.model_name(seen(side), pretrained=False)
     assert decision.value == name
     assert f"{side} pixels" in decision.reason
+    assert decide.model_name(seen(side), pretrained=True).value == "resnet18"  # a small one has no weights
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_model(side: int, name: str) -> None:
         (seen(200, uniform=False), None, False, 128, "differ in size"),
         (seen(40, uniform=False), None, False, 40, "differ in size"),
         (seen(500), None, False, 256, "500 pixels"),
+        (seen(2), None, False, 4, "2 pixels"),
+        (Survey(9, 9, 30, (30, 50), 0.0, ()), None, False, 30, "not square"),
         (seen(500), Native(224), False, 224, "designed for"),
         (seen(100, uniform=False), Native(224), False, 128, "enough for pictures of 100 pixels"),
         (seen(8), Native(224), False, 32, "enough for pictures of 8 pixels"),
@@ -85,6 +88,8 @@ def test_augmentation_by_size_and_meaning() -> None:
     assert (photos.flip, photos.resized_crop, photos.brightness) == (0.5, (0.35, 1.0), 0.2)
     strong, _ = decide.augmentation(AugmentConfig(policy="strong"), size=224, small=False, source="x", gray=False)
     assert (strong.random_ops, strong.erase) == ("trivial", 0.25)
+    hub, _ = decide.augmentation(AugmentConfig(), size=28, small=True, source="hf:ylecun/mnist", gray=True)
+    assert hub.flip == 0
     none, _ = decide.augmentation(AugmentConfig(policy="none"), size=224, small=False, source="x", gray=False)
     assert (none.flip, none.resized_crop, none.rotate) == (0, "none", 0)
 
@@ -104,6 +109,8 @@ def test_augmentation_keeps_what_was_asked() -> None:
         (9, 32, "cpu", 9),
         (5_000, 224, "cpu", 32),
         (5_000, 224, "cuda", 128),
+        (5_000, 600, "cpu", 8),
+        (50_000, 480, "cuda", 32),
     ],
 )
 def test_batch_size(images: int, size: int, device: str, batch: int) -> None:
@@ -136,8 +143,10 @@ def test_precision(device: DeviceFacts, facts: ModelFacts, size: int, mode: str,
 
 
 def test_optimizer_and_rate() -> None:
-    assert decide.optimizer_name(PLAIN).value == "sgd"
-    assert decide.optimizer_name(TRANSFORMER).value == "adamw"
+    assert decide.optimizer_name(PLAIN, small=False, has_weights=False).value == "sgd"
+    assert decide.optimizer_name(PLAIN, small=True, has_weights=True).value == "sgd"
+    assert decide.optimizer_name(PLAIN, small=True, has_weights=False).value == "muon"
+    assert decide.optimizer_name(TRANSFORMER, small=False, has_weights=False).value == "adamw"
     rate = decide.peak_rate("sgd", 128, PLAIN, has_weights=False).value
     assert decide.peak_rate("sgd", 256, PLAIN, has_weights=False).value == pytest.approx(2 * rate)
     assert decide.peak_rate("sgd", 128, NORMLESS, has_weights=False).value < rate

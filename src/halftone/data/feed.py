@@ -63,6 +63,6 @@ class ResidentFeed:
                 bad = np.isin(indices, self._bad)
                 faults = tuple(self._faults[int(index)] for index in indices[bad])
                 indices = indices[~bad]
-            chosen = torch.from_numpy(indices).to(self._images.device)
+            chosen = torch.from_numpy(indices).to(self._images.device, non_blocking=True)
             images = self._images.index_select(0, chosen).permute(0, 3, 1, 2)
             yield Batch(images, self._labels.index_select(0, chosen), indices, faults)

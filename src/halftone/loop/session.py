@@ -41,8 +41,8 @@ class Session:
     """The memory layout that the network works in."""
     validation: EvaluationSet
     batch_size: int
-    micro_batch: int
-    """Images per forward pass; several add up to a batch."""
+    parts: int
+    """Forward passes that add up to a batch."""
     batches_per_epoch: int
     epochs: int
     max_batches: int

@@ -1,6 +1,7 @@
 """One optimizer update, top to bottom."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -33,10 +34,10 @@ def update(session: Session, batch: Batch, *, step: int, tried: int) -> StepResu
     images, targets = session.augment(batch, tried)
     images = session.prepare(images)
     total, correct = None, None
-    for start in range(0, len(images), session.micro_batch):
-        part = slice(start, start + session.micro_batch)
-        whole = session.micro_batch >= len(images)
-        inputs, wanted = (images, targets) if whole else (images[part], targets[part])
+    bounds = even_parts(len(images), session.parts)
+    whole = len(bounds) == 2
+    for start, end in pairwise(bounds):
+        inputs, wanted = (images, targets) if whole else (images[start:end], targets[start:end])
         with session.precision.forward():
             outputs = session.model(inputs)
             loss = session.criterion(outputs, wanted)
@@ -54,3 +55,12 @@ def update(session: Session, batch: Batch, *, step: int, tried: int) -> StepResu
     if outcome.applied and session.average is not None:
         session.average.update()
     return StepResult(outcome.applied, total, correct, outcome.grad_norm)
+
+
+def even_parts(num_images: int, parts: int) -> list[int]:
+    """Return the bounds of a batch's parts, which differ by one image at the most.
+
+    No part has a single image as long as the batch has more: batch normalisation needs two.
+    """
+    parts = max(1, min(parts, num_images // 2))
+    return [num_images * part // parts for part in range(parts + 1)]

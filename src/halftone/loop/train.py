@@ -26,11 +26,15 @@ def train(session: Session, progress: Progress, *, max_skipped: int) -> Iterator
     Whenever an event comes out, the session and the progress are at rest and can be saved.
 
     Raises:
-        Diverged: more than `max_skipped` steps in a row had gradients that are not finite.
+        Diverged: `max_skipped` steps in a row had gradients that are not finite.
     """
-    while progress.epoch < session.epochs and progress.tried < session.max_batches and not progress.stopped:
+    while not progress.stopped and (progress.batch or _has_steps_left(session, progress)):
         yield from _train_epoch(session, progress, max_skipped)
         yield from _finish_epoch(session, progress)
+
+
+def _has_steps_left(session: Session, progress: Progress) -> bool:
+    return progress.epoch < session.epochs and progress.tried < session.max_batches
 
 
 def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iterator[LoopEvent]:
@@ -43,7 +47,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     for batch in session.feed.batches(order, session.batch_size, epoch=progress.epoch, first=first):
         for fault in batch.faults:
             yield Unreadable("train", fault)
-        if len(batch.labels) == 0:
+        if len(batch.labels) < min(2, session.batch_size):  # what is left of a batch of broken images
             progress.batch += 1
             progress.tried += 1
             continue

@@ -17,6 +17,12 @@ def is_own(name: str) -> bool:
     return ".py:" in name
 
 
+def settled_own(name: str) -> str:
+    """Return the name with its file's place in full, so that it means the same from anywhere."""
+    file, _, attribute = name.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{attribute}"
+
+
 def build_own(name: str, *, num_classes: int, channels: int) -> nn.Module:
     """Run the user's file and build what it names: a class, a function that returns a module, or a module.
 

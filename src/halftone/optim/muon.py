@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from halftone.system.device import cpu_capabilities, cpu_formats
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration (Jordan et al. 2024)."""
 _NUM_ITERATIONS = 5
@@ -23,17 +25,21 @@ _RMS = 0.2
 def orthogonalise(matrix: Tensor) -> Tensor:
     """Replace the singular values of a matrix [rows, columns] by values near one, by Newton-Schulz iteration.
 
-    A matrix in float32 is iterated in bfloat16, which the method tolerates.
+    A matrix in float32 is iterated in bfloat16, which the method tolerates, unless the processor has to emulate it.
     """
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16() if matrix.dtype == torch.float32 else matrix
+    x = matrix.bfloat16() if matrix.dtype == torch.float32 and _multiplies_bf16(matrix.device) else matrix
     x = x.T if tall else x
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(_NUM_ITERATIONS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    return device.type != "cpu" or "bf16" in cpu_formats(cpu_capabilities())
 
 
 class Muon(torch.optim.Optimizer):

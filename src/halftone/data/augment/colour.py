@@ -17,7 +17,7 @@ def gray(images: Tensor) -> Tensor:
     """Return the luminance (ITU-R BT.601), [batch, 1, height, width]."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device, dtype=images.dtype)
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=images.dtype).to(images.device, non_blocking=True)
     return (images * weights[:, None, None]).sum(1, keepdim=True)
 
 
@@ -66,7 +66,8 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     channels = images.shape[1]
     if min(images.shape[2:]) < 3:
         return images
-    kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]], device=images.device) / 13
+    kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13
+    kernel = kernel.to(images.device, non_blocking=True)
     smooth = images.clone()
     smooth[:, :, 1:-1, 1:-1] = torch.nn.functional.conv2d(
         images, kernel.to(images.dtype).expand(channels, 1, 3, 3), groups=channels

@@ -24,7 +24,7 @@ class Mix:
         Returns:
             The mixed images, the position of each image's partner [batch], and the share of the first.
         """
-        partner = torch.from_numpy(random.permutation(len(images))).to(images.device)
+        partner = torch.from_numpy(random.permutation(len(images))).to(images.device, non_blocking=True)
         use_cutmix = self.cutmix > 0 and (self.mixup == 0 or random.uniform() < 0.5)
         amount = self.cutmix if use_cutmix else self.mixup
         share = float(random.beta(amount, amount))

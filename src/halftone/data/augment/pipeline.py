@@ -109,7 +109,8 @@ def _whole_pixel_changes(config: AugmentConfig) -> list[Change]:
 
         def flip_and_shift(images: Tensor, random: np.random.Generator) -> Tensor:
             count, device = len(images), images.device
-            down, right = torch.from_numpy(random.integers(-shift, shift + 1, size=(2, count))).to(device)
+            offsets = torch.from_numpy(random.integers(-shift, shift + 1, size=(2, count)))
+            down, right = offsets.to(device, non_blocking=True)
             flipped = _chance(images, random, flip)
             return geometry.flip_and_shift(images, flipped, down, right, border=border)
 
@@ -179,7 +180,9 @@ def erase(images: Tensor, fill: Tensor, random: np.random.Generator, chance: flo
     top, left = random.uniform(0, height - tall), random.uniform(0, width - wide)
     hit = random.uniform(size=count) < chance
     edges = np.stack([top, np.where(hit, top + tall, top), left, np.where(hit, left + wide, left)])
-    first_row, end_row, first_column, end_column = torch.from_numpy(edges.astype(np.float32)).to(images.device)
+    first_row, end_row, first_column, end_column = torch.from_numpy(edges.astype(np.float32)).to(
+        images.device, non_blocking=True
+    )
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
     in_rows = (rows >= first_row[:, None]) & (rows < end_row[:, None])
@@ -188,8 +191,9 @@ def erase(images: Tensor, fill: Tensor, random: np.random.Generator, chance: flo
 
 
 def _chance(images: Tensor, random: np.random.Generator, probability: float) -> Tensor:
-    return torch.from_numpy(random.uniform(size=len(images)) < probability).to(images.device)
+    return torch.from_numpy(random.uniform(size=len(images)) < probability).to(images.device, non_blocking=True)
 
 
 def _uniform(images: Tensor, random: np.random.Generator, low: float, high: float) -> Tensor:
-    return torch.from_numpy(random.uniform(low, high, size=len(images)).astype(np.float32)).to(images.device)
+    factors = random.uniform(low, high, size=len(images)).astype(np.float32)
+    return torch.from_numpy(factors).to(images.device, non_blocking=True)

@@ -73,7 +73,7 @@ def _with_amount(change: Callable[[Tensor, Tensor], Tensor], amount: Tensor, ima
 def _replace(images: Tensor, rows: Any, change: Callable[[Tensor], Tensor]) -> None:
     """Change some images of the batch in place."""
     if len(rows):
-        index = torch.from_numpy(rows).to(images.device)
+        index = torch.from_numpy(rows).to(images.device, non_blocking=True)
         images[index] = change(images[index])
 
 
@@ -98,4 +98,4 @@ def _maps(groups: dict[str, Any], strength: Floats, sign: Floats, side: int, *, 
 
 
 def _tensor(values: Floats, like: Tensor) -> Tensor:
-    return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(like.device)
+    return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(like.device, non_blocking=True)

@@ -1,5 +1,6 @@
 """The part of the plan that concerns the data: what is there, how it is split, what is broken."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import DataFacts
 
 HELD_OUT = 0.2
+_UNEVEN = 10
+"""How many times more images one class has than another when it is worth a word."""
 MEASURED = 4096
 """Images that the mean and deviation are measured on, at most."""
 
@@ -46,18 +49,14 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     parts = open_source(config, given)
     mark = fingerprint(parts)
     seen = survey(parts.train, workers=workers)
-    faults = seen.faults if config.on_error == "skip" else decode_faults(parts.train, workers=workers)
-    check_limit(faults, len(parts.train.labels), config)
+    faults = _check_part(parts.train, seen, config, workers=workers)
+    for part in (parts.validation, parts.test):
+        if part is not None:
+            _check_part(part, survey(part, workers=workers), config, workers=workers)
     train = without(parts.train, [fault.index for fault in faults])
     parts = Parts(train, parts.validation, parts.test, parts.notes)
     train, validation, test, origin = _split(parts, config, notes, workers=workers)
-    for part in (validation, test):
-        if part is not None and config.on_error == "fail":
-            check_limit(decode_faults(part, workers=workers), len(part.labels), config)
-    found = list(parts.notes)
-    absent = [name for number, name in enumerate(train.classes) if not (train.labels == number).any()]
-    if absent:
-        found.append(f"no training images of {listed(absent)}")
+    found = [*parts.notes, *_class_notes(train, validation)]
     facts = DataFacts(
         classes=train.classes,
         num_train=len(train.labels),
@@ -71,20 +70,77 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     return OpenedData(train, validation, test, facts, seen, faults)
 
 
-def check_limit(faults: tuple[Fault, ...], num_images: int, config: DataConfig) -> None:
-    """Stop if more images are unreadable than allowed.
+def _check_part(part: Labelled, seen: Survey, config: DataConfig, *, workers: int) -> tuple[Fault, ...]:
+    """Return what cannot be read of a part, from its headers or, where one fault is too many, from all of it.
+
+    Raises:
+        DataError: it is too much.
+    """
+    if config.on_error == "fail":
+        faults = decode_faults(part, workers=workers)
+        check_limit(faults, len(part.labels), config)
+        return faults
+    check_limit(seen.faults, seen.num_seen, config, sampled=not seen.complete)
+    return seen.faults
+
+
+def _class_notes(train: Labelled, validation: Labelled) -> Iterator[str]:
+    """Say which classes are missing in a part, and whether some are far more frequent than others."""
+    counts, held = (np.bincount(part.labels, minlength=len(train.classes)) for part in (train, validation))
+    images = {name: int(count) for name, count in zip(train.classes, counts, strict=True) if count}
+    absent = [name for name in train.classes if name not in images]
+    if absent:
+        yield f"no training images of {listed(absent)}"
+    unseen = [name for name, count in zip(train.classes, held, strict=True) if name in images and not count]
+    if unseen:
+        yield f"no validation images of {listed(unseen)}: nothing is known of how well they are told"
+    most, least = max(images, key=images.__getitem__), min(images, key=images.__getitem__)
+    if images[most] > _UNEVEN * images[least]:
+        yield (
+            f"uneven classes: {images[most]} images of {most}, {images[least]} of {least}; "
+            "--data.balanced draws them equally often, --loss.class-weights balanced weighs them"
+        )
+
+
+_SAME_AGAIN = "bring it back as it was, or start a new run from the weights: --weights best.safetensors"
+
+
+def check_same_data(before: DataFacts, now: DataFacts, *, hint: str = _SAME_AGAIN) -> None:
+    """Refuse to go on with other data than a run began with.
+
+    Raises:
+        DataError: saying what differs.
+    """
+    counted = {
+        "training images": (before.num_train, now.num_train),
+        "validation images": (before.num_validation, now.num_validation),
+        "test images": (before.num_test, now.num_test),
+        "unreadable images": (before.num_unreadable, now.num_unreadable),
+        "classes": (len(before.classes), len(now.classes)),
+    }
+    changes = [f"{then} {name} then and {new} now" for name, (then, new) in counted.items() if then != new]
+    if before.classes != now.classes or before.fingerprint != now.fingerprint or changes:
+        raise DataError(
+            f"the data changed since the run began: {'; '.join(changes) or 'other images of the same number'}",
+            hint=hint,
+        )
+
+
+def check_limit(faults: Sequence[Fault], num_images: int, config: DataConfig, *, sampled: bool = False) -> None:
+    """Stop if more images are unreadable than allowed; of a sample, if that is beyond chance.
 
     Raises:
         DataError: naming the first of them.
     """
-    allowed = 0 if config.on_error == "fail" else int(config.max_bad * num_images)
+    expected = config.max_bad * num_images
+    allowed = 0 if config.on_error == "fail" else int(expected + (3 * expected**0.5 if sampled else 0))
     if len(faults) > allowed:
         first = faults[0]
         limit = "none are allowed" if config.on_error == "fail" else f"at most {allowed} are skipped"
+        looked = f"{num_images} images{' looked at' if sampled else ''}"
         raise DataError(
-            f"{len(faults)} of {num_images} images cannot be read, and {limit}; the first is "
-            f"{first.name}: {first.reason}",
-            hint="`halftone check-data` names them all; --data.max_bad allows more",
+            f"{len(faults)} of {looked} cannot be read, and {limit}; the first is {first.name}: {first.reason}",
+            hint="`halftone check-data` names them all; --data.max-bad allows more",
         )
 
 
@@ -102,6 +158,11 @@ def _split(
         notes.note("data.validation", f"the {name} part", reason)
         return parts.train, own, test, f"the set's own {name} part"
     share = HELD_OUT if config.validation == "auto" else config.validation
+    if parts.validation is not None:
+        reason = (
+            f"a share was asked for, so the set's own validation part of {len(parts.validation.labels)} is not used"
+        )
+        notes.note("data.validation", share, reason)
     if config.validation == "auto":
         notes.note("data.validation", share, "the set has no validation part; held out by content, class by class")
     train, validation = hold_out(parts.train, share, seed=config.split_seed, workers=workers)

@@ -15,7 +15,9 @@ Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
 SMALL_SIDE = 64
 """Pictures up to this many pixels a side are small: they fit in memory whole, and small networks suffice."""
-GLYPHS = frozenset({"digits", "mnist", "kmnist", "emnist", "usps", "svhn", "gtsrb"})
+_USUAL_SIDE = 256
+"""Up to this many pixels a side, batches are as large as usual."""
+GLYPHS = frozenset({"digits", "mnist", "kmnist", "emnist", "usps", "svhn"})
 """Data sets of signs that mean something else when mirrored."""
 _TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
 
@@ -28,8 +30,10 @@ class Decision(Generic[Value_co]):
     reason: str
 
 
-def model_name(survey: Survey) -> Decision[str]:
+def model_name(survey: Survey, *, pretrained: bool) -> Decision[str]:
     """Choose a network by the size of the pictures."""
+    if pretrained and survey.median_side <= SMALL_SIDE:
+        return Decision("resnet18", "the smallest residual network with published weights")
     if survey.median_side <= SMALL_SIDE:
         return Decision("cnn", f"pictures of {survey.median_side} pixels: a small network sees all there is")
     return Decision(
@@ -42,11 +46,10 @@ def input_size(survey: Survey, native: Native | None, *, has_weights: bool) -> D
     side = survey.median_side
     if native is None:
         if survey.uniform is not None and survey.uniform[0] == survey.uniform[1]:
-            size = min(survey.uniform[0], 256)
+            size = max(4, min(survey.uniform[0], 256))
             return Decision(size, "the pictures' own size" if size == side else f"the pictures have {side} pixels")
-        return Decision(
-            max(16, min(side, 128)), f"the pictures differ in size; the median of the shorter sides is {side}"
-        )
+        shapes = "differ in size" if survey.uniform is None else "are not square"
+        return Decision(max(16, min(side, 128)), f"the pictures {shapes}; the median of the shorter sides is {side}")
     if native.fixed:
         return Decision(native.size, "the only size that this network takes")
     if has_weights:
@@ -63,7 +66,7 @@ def channels(survey: Survey, *, has_weights: bool) -> Decision[Literal[1, 3]]:
         return Decision(3, "the pictures are in colour" if survey.gray_share == 0 else "some pictures are in colour")
     if has_weights:
         return Decision(3, "the pictures are gray, but the weights were trained on three channels")
-    return Decision(1, "all pictures are gray")
+    return Decision(1, "all pictures are gray" if survey.complete else "all pictures of a sample are gray")
 
 
 def feed(survey: Survey, *, in_memory: bool, size: int, num_bytes: int, free_bytes: int) -> Decision[str]:
@@ -74,7 +77,7 @@ def feed(survey: Survey, *, in_memory: bool, size: int, num_bytes: int, free_byt
     if in_memory:
         return Decision("resident", f"the set is in memory already and takes {amount} on the device")
     small = survey.uniform is not None and max(survey.uniform) <= max(SMALL_SIDE, size)
-    if small and survey.complete:
+    if small:
         return Decision("resident", f"all pictures share one small size; decoded, the set takes {amount}")
     return Decision("streaming", "the pictures differ in size or are large, and random crops need the whole of them")
 
@@ -100,7 +103,7 @@ def augmentation(
     if config.policy == "none":
         reason = "asked for none"
     else:
-        glyphs = source in GLYPHS
+        glyphs = source.removeprefix("hf:").rpartition("/")[2] in GLYPHS
         chosen["flip"] = 0.0 if glyphs else 0.5
         chosen["border"] = "edge" if glyphs else "reflect"
         mirrored = "no mirroring of signs" if glyphs else "mirrored"
@@ -123,6 +126,8 @@ def augmentation(
 def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
     """Choose how many images make a step."""
     largest = 256 if size <= SMALL_SIDE else (32 if device == "cpu" else 128)
+    while size > _USUAL_SIDE and largest > 8 and largest * size**2 > (32 if device == "cpu" else 128) * _USUAL_SIDE**2:
+        largest //= 2
     wanted = max(16, num_train // 32)
     chosen = min(largest, 1 << (wanted.bit_length() - 1), num_train)
     if chosen == largest:
@@ -135,13 +140,15 @@ def epochs(num_train: int, *, has_weights: bool) -> Decision[int]:
     if has_weights:
         return Decision(10, "the weights are trained already")
     count = min(60, max(10, -(-600_000 // max(num_train, 1))))
-    return Decision(count, f"about {count * num_train // 1000} thousand images seen")
+    return Decision(count, f"{count * num_train:,} images seen in all")
 
 
-def optimizer_name(facts: ModelFacts) -> Decision[OptimizerName]:
-    """Choose the optimizer by the kind of network."""
+def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool) -> Decision[OptimizerName]:
+    """Choose the optimizer by the kind of network; `small` means one of the built-in networks for small pictures."""
     if facts.is_transformer:
         return Decision("adamw", "networks with layer normalisation and attention train badly with SGD")
+    if small and not has_weights:
+        return Decision("muon", "small convolutional networks learn in fewer epochs with it than with SGD")
     return Decision("sgd", "the usual choice for convolutional networks")
 
 

@@ -1,35 +1,31 @@
 """From a recipe to a plan: one ordered passage through all decisions."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from halftone.base.errors import RecipeError
-from halftone.base.inputs import InputSpec
 from halftone.base.lengths import Span, parse_span
 from halftone.base.records import decided
-from halftone.base.seeds import stream_seed
 from halftone.data.labelled import Labelled, in_memory
+from halftone.data.open import settled_source
 from halftone.data.survey import Fault
-from halftone.models.build import build_model, native_input, take_module
 from halftone.models.built import Built
-from halftone.models.trial import try_out
+from halftone.models.small import is_small
 from halftone.run.plan import decide
-from halftone.run.plan.data import OpenedData, measure, open_data
+from halftone.run.plan.data import OpenedData, open_data
+from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
-from halftone.run.plan.record import ModelFacts, Plan
+from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
 from halftone.system.device import DeviceFacts, choose_device, device_facts
 from halftone.system.memory import available_bytes
 from halftone.system.threads import usable_cores
 from halftone.version import __version__
-
-GIVEN = "given"
-"""The name of a network that was passed in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +44,6 @@ class Prepared:
     def with_plan(self, plan: Plan) -> "Prepared":
         """Return the same things under another plan, that of a run being resumed."""
         return replace(self, plan=plan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """The network and its input."""
-
-    name: str
-    built: Built
-    facts: ModelFacts
-    spec: InputSpec
 
 
 def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = None) -> Prepared:
@@ -79,7 +65,7 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     cores = usable_cores()
     threads = notes.settle("threads", recipe.threads, decide.Decision(cores, "the cores that this process may use"))
     opened = open_data(recipe.data, data, notes, workers=threads)
-    network = _choose_network(recipe, opened, model, notes)
+    network = choose_network(recipe, opened, model, notes)
     recipe = _settle_data(recipe, opened, network, facts, device, threads, notes)
     recipe = _settle_training(recipe, opened, network, facts, notes)
     recipe = recipe.replaced(threads=threads, device=str(device))
@@ -112,62 +98,10 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     return Prepared(plan, opened.train, opened.validation, opened.test, network.built, device, opened.unreadable)
 
 
-def _choose_network(recipe: Recipe, opened: OpenedData, given: nn.Module | None, notes: Notebook) -> _Network:
-    """Choose and build the network, and say what it expects of a picture."""
-    seen, config = opened.survey, recipe.data
-    has_weights = recipe.weights.pretrained or recipe.weights.file is not None
-    name = GIVEN if given is not None else notes.settle("model.name", recipe.model.name, decide.model_name(seen))
-    native = None if given is not None else native_input(name)
-    if native is None and recipe.weights.pretrained:
-        raise RecipeError(f"pretrained: there are no published weights of '{name}'", hint="name a file: --weights FILE")
-    size = notes.settle("data.size", config.size, decide.input_size(seen, native, has_weights=has_weights))
-    channels = notes.settle("data.channels", config.channels, decide.channels(seen, has_weights=has_weights))
-    spec = InputSpec(
-        size=size,
-        channels=channels,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-        interpolation=native.interpolation if native is not None else "bilinear",
-        fit=config.fit,
-        crop=native.crop if native is not None and seen.uniform != (size, size) else 1.0,
-    )
-    if has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
-        spec = spec.replaced(mean=native.mean, std=native.std)
-        notes.note("normalisation", f"mean {native.mean}, deviation {native.std}", "what the weights were trained with")
-    else:
-        mean, std, count = measure(opened.train, spec)
-        spec = spec.replaced(mean=mean, std=std)
-        notes.note("normalisation", f"mean {mean}, deviation {std}", f"measured on {count} training images")
-    classes = len(opened.facts.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(recipe.seed, "weights"))
-        if given is not None:
-            try_out(given, name=GIVEN, num_classes=classes, channels=channels, size=size)
-            built = take_module(given, num_classes=classes, dropout=recipe.model.dropout)
-        else:
-            dropout = recipe.model.dropout
-            built = build_model(name, num_classes=classes, channels=channels, size=size, dropout=dropout)
-    return _Network(name, built, describe(name, built), spec)
-
-
-def describe(name: str, built: Built) -> ModelFacts:
-    """Say what a network is made of."""
-    layers = list(built.module.modules())
-    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-    depthwise = [layer for layer in convolutions if layer.groups > 1 and layer.groups == layer.in_channels]
-    kinds = {type(layer).__name__ for layer in layers}
-    return ModelFacts(
-        num_parameters=sum(parameter.numel() for parameter in built.module.parameters()),
-        has_norms=any("norm" in kind.lower() and kind != "LocalResponseNorm" for kind in kinds),
-        depthwise_share=len(depthwise) / len(convolutions) if convolutions else 0.0,
-        is_transformer=decide.is_transformer(name, kinds),
-    )
-
-
 def _settle_data(
     recipe: Recipe,
     opened: OpenedData,
-    network: _Network,
+    network: Network,
     facts: DeviceFacts,
     device: torch.device,
     threads: int,
@@ -202,11 +136,9 @@ def _settle_data(
         gray=spec.channels == 1,
     )
     notes.note("augment", recipe.augment.policy, reason)
-    source = Path(config.source).expanduser()
     return recipe.replaced(
         data=config.replaced(
-            # where the data lies, wherever the run is read from later
-            source=str(source.resolve()) if source.exists() else config.source,
+            source=settled_source(config.source),  # wherever the run is read from later
             root=None if config.root is None else config.root.expanduser().resolve(),
             size=spec.size,
             channels=spec.channels,
@@ -218,7 +150,7 @@ def _settle_data(
 
 
 def _settle_training(
-    recipe: Recipe, opened: OpenedData, network: _Network, facts: DeviceFacts, notes: Notebook
+    recipe: Recipe, opened: OpenedData, network: Network, facts: DeviceFacts, notes: Notebook
 ) -> Recipe:
     """Settle batch, epochs, optimizer, schedule, precision and memory layout."""
     num_train, size, model = opened.facts.num_train, network.spec.size, network.facts
@@ -227,9 +159,12 @@ def _settle_training(
     if batch > num_train:
         notes.note("batch_size", num_train, f"{batch} was asked, but there are only {num_train} training images")
         batch = num_train
+    _check_batch(recipe, batch, network)
     epochs = notes.settle("epochs", recipe.epochs, decide.epochs(num_train, has_weights=trained))
     asked = recipe.optimizer
-    name = notes.settle("optimizer.name", asked.name, decide.optimizer_name(model))
+    name = notes.settle(
+        "optimizer.name", asked.name, decide.optimizer_name(model, small=is_small(network.name), has_weights=trained)
+    )
     lr = notes.settle("optimizer.lr", asked.lr, decide.peak_rate(name, batch, model, has_weights=trained))
     l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
     rest_lr = asked.rest_lr
@@ -250,6 +185,20 @@ def _settle_training(
         precision=recipe.precision.replaced(mode=mode),
         model=recipe.model.replaced(name=network.name, channels_last=last),
     )
+
+
+def _check_batch(recipe: Recipe, batch: int, network: Network) -> None:
+    if recipe.accumulate > batch:
+        raise RecipeError(
+            f"accumulate = {recipe.accumulate} is more than the batch of {batch} images: a part would be empty",
+            hint=f"at most {max(1, batch // 2)} parts of two images, or a larger --batch-size",
+        )
+    normalised = any(isinstance(layer, _BatchNorm) for layer in network.built.module.modules())
+    if batch == 1 and normalised and not recipe.force:
+        raise RecipeError(
+            f"batch_size = 1: {network.name} has batch normalisation, which needs two images or more",
+            hint="--batch-size 2 or more, or a network without it, such as vit_b_16 or convnext_tiny",
+        )
 
 
 def _check_warmup(recipe: Recipe, batches: int, total: int) -> None:

@@ -1,0 +1,111 @@
+"""The part of the plan that concerns the network: which one, and what a picture becomes on its way into it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from halftone.base.errors import RecipeError
+from halftone.base.inputs import InputSpec
+from halftone.base.seeds import stream_seed
+from halftone.models.build import build_model, native_input, take_module
+from halftone.models.built import Built, Native
+from halftone.models.own import is_own, settled_own
+from halftone.models.trial import try_out
+from halftone.run.model_file import stored_card
+from halftone.run.plan import decide
+from halftone.run.plan.data import OpenedData, measure
+from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.record import ModelFacts
+from halftone.run.recipe import Recipe
+
+GIVEN = "given"
+"""The name of a network that was passed in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network and its input."""
+
+    name: str
+    built: Built
+    facts: ModelFacts
+    spec: InputSpec
+
+
+def choose_network(recipe: Recipe, opened: OpenedData, given: nn.Module | None, notes: Notebook) -> Network:
+    """Choose and build the network, and say what it expects of a picture."""
+    pretrained = recipe.weights.pretrained
+    choice = decide.model_name(opened.survey, pretrained=pretrained)
+    name = GIVEN if given is not None else notes.settle("model.name", recipe.model.name, choice)
+    name = settled_own(name) if is_own(name) else name
+    native = None if given is not None else native_input(name)
+    if native is None and pretrained:
+        raise RecipeError(f"pretrained: there are no published weights of '{name}'", hint="name a file: --weights FILE")
+    spec = _choose_input(recipe, opened, name, native, notes)
+    size, channels = spec.size, spec.channels
+    classes = len(opened.facts.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(recipe.seed, "weights"))
+        if given is not None:
+            try_out(given, name=GIVEN, num_classes=classes, channels=channels, size=size)
+            built = take_module(given, num_classes=classes, dropout=recipe.model.dropout)
+        else:
+            dropout = recipe.model.dropout
+            built = build_model(name, num_classes=classes, channels=channels, size=size, dropout=dropout)
+    return Network(name, built, describe(name, built), spec)
+
+
+def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native | None, notes: Notebook) -> InputSpec:
+    """Choose what a picture becomes on its way into the network: what its weights know, or what the pictures are."""
+    seen, config, file = opened.survey, recipe.data, recipe.weights.file
+    card = None if file is None else stored_card(file.expanduser())
+    has_weights = recipe.weights.pretrained or file is not None
+    known = card.input if card is not None and card.name == name else None
+    side, colours = (
+        decide.input_size(seen, native, has_weights=has_weights),
+        decide.channels(seen, has_weights=has_weights),
+    )
+    if known is not None:
+        side = decide.Decision(known.size, "the size that the weights were trained on")
+        colours = decide.Decision(known.channels, "what the weights were trained on")
+    size = notes.settle("data.size", config.size, side)
+    channels = notes.settle("data.channels", config.channels, colours)
+    # the middle of a photo is what it shows; of a small picture nothing may be lost
+    whole = (
+        native is None or seen.uniform == (size, size) or (not has_weights and seen.median_side <= decide.SMALL_SIDE)
+    )
+    spec = InputSpec(
+        size=size,
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        interpolation=native.interpolation if native is not None else "bilinear",
+        fit=config.fit,
+        crop=1.0 if whole or native is None else native.crop,
+    )
+    if known is not None:
+        spec = spec.replaced(interpolation=known.interpolation, crop=known.crop)
+    if known is not None and known.channels == channels:
+        mean, std, reason = known.mean, known.std, "what the weights were trained with"
+    elif has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
+        mean, std, reason = native.mean, native.std, "what the weights were trained with"
+    else:
+        mean, std, count = measure(opened.train, spec)
+        reason = f"measured on {count} training images"
+    notes.note("normalisation", f"mean {mean}, deviation {std}", reason)
+    return spec.replaced(mean=mean, std=std)
+
+
+def describe(name: str, built: Built) -> ModelFacts:
+    """Say what a network is made of."""
+    layers = list(built.module.modules())
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    depthwise = [layer for layer in convolutions if layer.groups > 1 and layer.groups == layer.in_channels]
+    kinds = {type(layer).__name__ for layer in layers}
+    return ModelFacts(
+        num_parameters=sum(parameter.numel() for parameter in built.module.parameters()),
+        has_norms=any("norm" in kind.lower() and kind != "LocalResponseNorm" for kind in kinds),
+        depthwise_share=len(depthwise) / len(convolutions) if convolutions else 0.0,
+        is_transformer=decide.is_transformer(name, kinds),
+    )
