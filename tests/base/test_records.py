@@ -54,7 +54,7 @@ def test_a_record_is_frozen_and_knows_its_defaults() -> None:
         wish.lr = 1.0  # type: ignore[misc]
     assert wish.replaced(lr=2.0).lr == 2.0
     assert wish.replaced(lr=2.0).warm == wish.warm
-    with pytest.raises(ValueError, match="greater than 0"):
+    with pytest.raises(RecipeError, match="greater than 0"):
         wish.replaced(lr=-1.0)
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halftone.base.errors import ModelFileError, ResourceError
+from halftone.base.errors import ModelFileError, RecipeError, ResourceError
 from halftone.base.extras import require
 from halftone.base.inputs import InputSpec
 from halftone.base.seeds import stream_seed
@@ -81,5 +81,5 @@ def test_an_input_specification_survives_the_header_of_a_weight_file() -> None:
     spec = InputSpec(size=32, channels=1, mean=(0.5,), std=(0.25,), interpolation="bicubic", fit="squash", crop=0.875)
     assert InputSpec.model_validate_json(spec.model_dump_json()) == spec
     for wrong in ({"size": 0}, {"size": 5000}, {"channels": 2}, {"crop": 0.0}, {"crop": 1.5}, {"fit": "stretch"}):
-        with pytest.raises(ValueError, match="Input should be"):
+        with pytest.raises(RecipeError, match="it must be"):
             spec.replaced(**wrong)

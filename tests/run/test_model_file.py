@@ -11,7 +11,7 @@ from torch import nn
 from halftone.base.errors import Diverged, ModelFileError
 from halftone.metrics.report import Metrics
 from halftone.models.built import Built
-from halftone.run.model_file import ModelCard, load_model, save_model
+from halftone.run.model_file import ModelCard, load_model, model_card, save_model
 from halftone.run.plan.make import make_plan
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, nn.Module]:
 @pytest.fixture
 def saved(made: tuple[Plan, nn.Module], tmp_path: Path) -> Path:
     plan, module = made
-    save_model(tmp_path / "best.safetensors", module, plan, epoch=3, step=17, metrics=METRICS)
+    save_model(tmp_path / "best.safetensors", module.state_dict(), model_card(plan, epoch=3, step=17, metrics=METRICS))
     return tmp_path / "best.safetensors"
 
 
@@ -77,7 +77,9 @@ def test_round_trip(made: tuple[Plan, nn.Module], saved: Path) -> None:
 )
 def test_options_of_the_network_come_back(tmp_path: Path, settings: dict[str, Any]) -> None:
     plan, built = plan_of(tmp_path, **settings)
-    save_model(tmp_path / "m.safetensors", built.module, plan, epoch=1, step=1, metrics=METRICS)
+    save_model(
+        tmp_path / "m.safetensors", built.module.state_dict(), model_card(plan, epoch=1, step=1, metrics=METRICS)
+    )
     loaded = load_model(tmp_path / "m.safetensors")
     assert same(loaded.module, built.module)
     assert loaded.card.dropout == plan.settled.model.dropout
@@ -100,7 +102,7 @@ def test_C8_weights_that_are_not_finite_are_never_saved(
 ) -> None:
     plan, module = made
     path = tmp_path / "last.safetensors"
-    save_model(path, module, plan, epoch=1, step=1, metrics=METRICS)
+    save_model(path, module.state_dict(), model_card(plan, epoch=1, step=1, metrics=METRICS))
     before = path.read_bytes()
     weight = module.get_submodule("head").bias
     kept = weight.detach().clone()
@@ -108,7 +110,7 @@ def test_C8_weights_that_are_not_finite_are_never_saved(
         weight[0] = value
     try:
         with pytest.raises(Diverged, match=r"the weights of head.bias are not finite after step 9") as caught:
-            save_model(path, module, plan, epoch=2, step=9, metrics=METRICS)
+            save_model(path, module.state_dict(), model_card(plan, epoch=2, step=9, metrics=METRICS))
     finally:
         with torch.no_grad():
             weight.copy_(kept)
@@ -149,7 +151,7 @@ def test_D23_a_model_of_a_newer_format_is_refused_by_name(
     path = tmp_path / "best.safetensors"
     with monkeypatch.context() as patch:
         patch.setattr(files, "FORMAT", 7)
-        save_model(path, module, plan, epoch=1, step=1, metrics=METRICS)
+        save_model(path, module.state_dict(), model_card(plan, epoch=1, step=1, metrics=METRICS))
     with pytest.raises(ModelFileError, match="has format 7; this version reads up to 1"):
         load_model(path)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from halftone.base.errors import ResourceError
+from halftone.base.errors import ModelFileError, ResourceError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -63,6 +63,23 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: indented, and strict (a NaN is an error here, not a broken file for the reader)."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one mapping.
+
+    Raises:
+        ModelFileError: it is missing or damaged.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}", hint="restore it, or train again") from error
+    if not isinstance(values, dict):
+        raise ModelFileError(f"{path} is damaged: it holds no mapping", hint="restore it, or train again")
+    return values
 
 
 def remove_stale(folder: Path) -> None:

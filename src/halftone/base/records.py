@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from halftone.base.errors import RecipeError, closest
 from halftone.base.files import write_text
@@ -44,6 +44,16 @@ class Record(BaseModel):
             return {cls.shorthand: value}
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` and `no` where a number is wanted; pydantic would read 1 and 0."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = set(leaf_types(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError("it must be a number, not yes or no")
+        return value
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "") -> Self:
         """Validate a mapping, for example one read from YAML or gathered from flags.
@@ -57,8 +67,12 @@ class Record(BaseModel):
             raise explain(error, cls, source=source) from None
 
     def replaced(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, validated again."""
-        return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
+        """Return a copy with some fields changed, validated again.
+
+        Raises:
+            RecipeError: together they are not allowed.
+        """
+        return self.parse({name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
 def decided(value: Value | Auto) -> Value:
@@ -140,6 +154,16 @@ def nested_record(annotation: Any) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
+
+
+def leaf_types(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types within an annotation such as `Annotated[int, Field(ge=1)] | Auto`."""
+    parts = get_args(annotation)
+    if not parts or get_origin(annotation) is Literal:
+        yield annotation
+        return
+    for part in parts:
+        yield from leaf_types(part)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halftone.base.errors import ModelFileError
+from halftone.base.errors import Diverged, ModelFileError
 from halftone.base.files import remove_stale
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, capture
 from halftone.run.config import RunConfig
 from halftone.run.tree import flatten, unflatten
 from halftone.weights.files import load_sealed, save_sealed
+from halftone.weights.match import first_not_finite
 
 KIND = "checkpoint"
 _NAME = re.compile(r"^step-(\d+)\.safetensors$")
@@ -21,13 +22,24 @@ _NAME = re.compile(r"^step-(\d+)\.safetensors$")
 def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep: int) -> Path:
     """Save the state, and only then remove the oldest checkpoints beyond `keep`.
 
+    Checkpoints of later steps are removed, too: they were damaged, or the run would not stand here.
+
     Raises:
+        Diverged: a weight is not finite; nothing is written.
         ResourceError: the disk is full; the older checkpoints are untouched.
     """
+    broken = first_not_finite(session.model.state_dict())
+    if broken is not None:
+        raise Diverged(
+            f"the weights of {broken} are not finite after step {progress.tried}; they are not saved",
+            hint="lower --lr or lengthen --warmup; earlier files are untouched",
+        )
     tensors, tree = flatten(capture(session, progress))
     path = folder / f"step-{progress.tried:09d}.safetensors"
     save_sealed(path, tensors, {"kind": KIND, "state": tree})
-    for old in _by_step(folder)[keep:]:
+    found = _by_step(folder)
+    here = found.index(path)
+    for old in (*found[:here], *found[here + keep :]):
         old.unlink(missing_ok=True)
     return path
 
@@ -70,6 +82,7 @@ class SaveRhythm:
     every_seconds: float
     last: tuple[int, int] | None = None
     """Steps tried and epochs finished at the last save."""
+    _attempt: int = 0
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -80,9 +93,12 @@ class SaveRhythm:
 
     def due(self, tried: int) -> bool:
         """Tell whether to save now."""
-        since = tried - (self.last[0] if self.last is not None else 0)
-        return since >= self.every_steps or time.monotonic() - self._clock >= self.every_seconds
+        return tried - self._attempt >= self.every_steps or time.monotonic() - self._clock >= self.every_seconds
 
     def saved(self, tried: int, epoch: int) -> None:
         """Note that it was done."""
-        self.last, self._clock = (tried, epoch), time.monotonic()
+        self.last, self._attempt, self._clock = (tried, epoch), tried, time.monotonic()
+
+    def failed(self, tried: int) -> None:
+        """Note that it was attempted in vain; the next attempt comes when it would have come anyway."""
+        self._attempt, self._clock = tried, time.monotonic()

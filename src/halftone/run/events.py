@@ -7,9 +7,37 @@ from torch import Tensor
 
 from halftone.data.labelled import Labelled
 from halftone.loop.evaluate import Evaluation
-from halftone.loop.events import LoopEvent
+from halftone.loop.events import (
+    EpochDone,
+    Evaluating,
+    LoopEvent,
+    RateLowered,
+    StepTaken,
+    StoppedEarly,
+    Unreadable,
+)
 from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
+
+__all__ = [
+    "BestSaved",
+    "CheckpointDue",
+    "CheckpointSaved",
+    "EpochDone",
+    "Evaluating",
+    "Event",
+    "Finished",
+    "FirstBatch",
+    "LoopEvent",
+    "Notice",
+    "Planned",
+    "RateLowered",
+    "Started",
+    "StepTaken",
+    "StoppedEarly",
+    "Tested",
+    "Unreadable",
+]
 
 
 @dataclass(slots=True)

@@ -1,15 +1,19 @@
 """The folder of a run: what lies where. Nothing else knows the file names."""
 
 import errno
+import fcntl
 import os
+import platform
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halftone.base.errors import ModelFileError, RecipeError, ResourceError
-from halftone.base.files import remove_stale, storage_error, write_json
+from halftone.base.files import storage_error, write_json
 from halftone.base.records import read_yaml, write_yaml
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
@@ -86,6 +90,34 @@ class RunFolder:
         """The page that shows it all."""
         return self.path / "report.html"
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working in the folder for as long as the context lasts.
+
+        The operating system lets go of it when the process ends, in whatever way.
+
+        Raises:
+            ResourceError: another process works in it, or it cannot be written.
+        """
+        place = self.path / ".lock"
+        try:
+            file = place.open("a+")
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise ResourceError(
+                    f"another process works in {self.path}: {file.read().strip() or 'it does not say which'}",
+                    hint="wait for it, or stop it",
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
+
     def write_plan(self, plan: Plan, environment: Mapping[str, Any]) -> None:
         """Write the wish, the decisions and the surroundings."""
         write_yaml(self.recipe, plan.asked.model_dump(mode="json", exclude_unset=True))
@@ -122,10 +154,11 @@ def create_folder(recipe: Recipe, *, model: str) -> RunFolder:
             path.mkdir(exist_ok=True)
         else:
             path = _numbered(root, f"{_plain(recipe.data.source)}-{_plain(model)}")
-        (path / "checkpoints").mkdir(exist_ok=True)
+        (path / "checkpoints").mkdir()
+    except FileExistsError as error:
+        raise _taken(recipe, path) from error
     except OSError as error:
         raise storage_error(root, error) from error
-    remove_stale(path)
     return RunFolder(path.resolve())
 
 
@@ -138,18 +171,23 @@ def check_free(recipe: Recipe) -> None:
     """
     root = recipe.run.root.expanduser()
     path = root / (recipe.run.name or "")
-    if path.is_file() or root.is_file():
-        raise ResourceError(f"{path} cannot be a run folder: a file is in its place")
-    existing = next(place for place in (root.absolute(), *root.absolute().parents) if place.is_dir())
-    if not os.access(existing, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise storage_error(path, PermissionError(errno.EACCES, "Permission denied"))
-    if recipe.run.name is None:
-        return
-    if path.is_dir() and any(path.iterdir()):
-        raise RecipeError(
-            f"run.name = {recipe.run.name}: the folder {path} is taken",
-            hint=f"choose another --name, or go on with it: halftone train --resume {path}",
-        )
+    try:
+        if path.is_file() or root.is_file():
+            raise ResourceError(f"{path} cannot be a run folder: a file is in its place", hint="choose another --name")
+        existing = next(place for place in (root.absolute(), *root.absolute().parents) if place.is_dir())
+        if not os.access(existing, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        if recipe.run.name is not None and path.is_dir() and any(path.iterdir()):
+            raise _taken(recipe, path)
+    except OSError as error:  # also of a folder that cannot be looked into
+        raise storage_error(path, error) from error
+
+
+def _taken(recipe: Recipe, path: Path) -> RecipeError:
+    return RecipeError(
+        f"run.name = {recipe.run.name}: the folder {path} is taken",
+        hint=f"choose another --name, or go on with it: halftone train --resume {shlex.quote(str(path))}",
+    )
 
 
 def _numbered(root: Path, stem: str) -> Path:

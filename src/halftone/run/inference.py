@@ -10,25 +10,28 @@ import torch
 from PIL import Image
 from torch import nn
 
-from halftone.base.errors import DataError, ModelFileError, UnreadableImage, closest, listed
+from halftone.base.errors import DataError, ModelFileError, RecipeError, UnreadableImage, closest, listed
 from halftone.base.records import Record, decided
 from halftone.data.augment.pipeline import Normalise
-from halftone.data.config import DataConfig
 from halftone.data.decode import decode_file, pixels_of
 from halftone.data.fit import fit
 from halftone.data.labelled import Labelled, Pixels, Relabelled
-from halftone.data.open import open_source
+from halftone.data.open import open_source, settled_source
 from halftone.data.sources.arrays import from_arrays
+from halftone.data.sources.torchvision import KNOWN
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
+from halftone.metrics.report import Metrics
 from halftone.optim.loss import main_output
 from halftone.precision.formats import autocast
 from halftone.run.folder import RunFolder
 from halftone.run.model_file import ModelCard, load_model
-from halftone.run.plan.data import open_data
+from halftone.run.plan.data import check_limit, check_same_data, open_data
 from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.run.session import evaluation_set
 from halftone.system.device import choose_device
+from halftone.system.memory import out_of_memory_named
 from halftone.system.threads import usable_cores
 
 
@@ -82,20 +85,25 @@ class Classifier:
             top: classes to list for each.
 
         Raises:
+            RecipeError: `top` is not positive.
             UnreadableImage: naming the one that cannot be read.
         """
+        if top < 1:
+            raise RecipeError(f"top = {top}: at least one class is listed")
         normalise = Normalise(self.card.input, self.device)
         for number, image in enumerate(images):
             name = str(image) if isinstance(image, Path | str) else f"image-{number}"
             pixels = fit(_pixels(image, name), self.card.input)
             batch = torch.from_numpy(np.array(pixels[None])).to(self.device).permute(0, 3, 1, 2)
             with torch.inference_mode(), autocast(self.device.type, self.card.precision):
-                logits = main_output(self.module(normalise(batch)))
+                inputs = normalise(batch)
+                logits = main_output(self.module(inputs if self.card.channels_last else inputs.contiguous()))
             probabilities = logits.float().softmax(1)[0].cpu()
-            values, indices = probabilities.topk(min(top, len(self.card.classes)))
+            # stable: among equal ones the first counts, as in the evaluation
+            values, indices = probabilities.sort(descending=True, stable=True)
             ranked = tuple(
                 ClassProbability(name=self.card.classes[index], probability=value)
-                for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+                for index, value in zip(indices.tolist()[:top], values.tolist(), strict=False)
             )
             yield Prediction(image=name, label=ranked[0].name, probability=ranked[0].probability, top=ranked)
 
@@ -109,6 +117,21 @@ def _pixels(image: Path | str | Pixels | Image.Image, name: str) -> Pixels:
         return from_arrays(np.asarray(image)[None], np.zeros(1, dtype=np.int64)).images[0]
     except UnreadableImage as error:
         raise UnreadableImage(f"{name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation, and what it was made on."""
+
+    evaluation: Evaluation
+    images: Labelled
+    part: str
+    """`validation`, `test` or `train`."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The numbers."""
+        return self.evaluation.metrics
 
 
 def weight_file(path: Path) -> Path:
@@ -125,63 +148,88 @@ def weight_file(path: Path) -> Path:
                 return file
         raise ModelFileError(f"{path} holds no weights", hint="name a run's folder, or a weight file of one")
     if not path.is_file():
-        raise ModelFileError(f"there is no run or weight file {path}")
+        raise ModelFileError(f"there is no run or weight file {path}", hint="runs are kept in runs/, by default")
     return path
 
 
 def evaluate_run(
     path: Path,
-    source: str | None = None,
+    source: Any = None,
     *,
     weights: str | None = None,
+    root: Path | None = None,
+    download: bool = False,
     device: str = "auto",
     data: Any = None,
     model: nn.Module | str | None = None,
-) -> tuple[Evaluation, Labelled]:
+) -> Evaluated:
     """Evaluate a run's weights, on its own validation images or on other data.
 
     Args:
         path: the run's folder.
-        source: other data, by name; without it the run's own.
+        source: other data, by name or passed in Python; without it, or with the run's own, the images that the run
+            was validated on. Of other data the validation part is taken, or the test part, or all there is.
         weights: `best`, `last`, or a weight file; without it the best.
+        root: where a named data set lies; without it where the run found its own.
+        download: allow torchvision to download it.
         device: where to compute.
-        data: data passed in Python, as when the run began.
+        data: the run's own data, if it was passed in Python.
         model: as for `Classifier.load`.
 
-    Returns:
-        The evaluation, and the images it was made on.
-
     Raises:
-        DataError: the data has a class that the model does not know.
+        DataError: the run's data has changed, other data has a class that the model does not know, or too many
+            images cannot be read.
         ModelFileError: no run, no weights, or damaged ones.
     """
     folder = RunFolder(path.expanduser().resolve())
     plan = folder.read_plan()
     recipe = plan.settled
     named = {"best": folder.best, "last": folder.last, None: folder.best}
-    loaded = load_model(named.get(weights, Path(weights or "")), model, trusted=weights in named)
+    file = named.get(weights) or Path(weights or "").expanduser()
+    loaded = load_model(file, model, trusted=weights in named)
+    card = loaded.card
+    if card.classes != plan.data.classes or card.input != plan.input:
+        raise ModelFileError(
+            f"{file} belongs to another run: its classes or its input differ from those of {folder.path}",
+            hint="evaluate it in its own run's folder",
+        )
     place = choose_device(recipe.device if device == "auto" and recipe.device == "cpu" else device)
     if place.type == "cpu":
         torch.set_num_threads(min(decided(recipe.threads), usable_cores()))
-    if source is None and data is None:
-        opened = open_data(recipe.data, None, Notebook(), workers=usable_cores())
-        images = opened.validation
+    own = source is None or (isinstance(source, str) and settled_source(source) == recipe.data.source)
+    if own:
+        part, images = "validation", _own_images(plan, data)
     else:
-        images = _other_data(recipe, source, data, loaded.card.classes)
-    prepared = evaluation_set(plan, images, place)
-    return conclude(evaluate(loaded.module.to(place), prepared)), images
+        part, images = _other_images(recipe, source, root, download, card.classes)
+    with out_of_memory_named("a smaller set, or --device cpu"):
+        prepared = evaluation_set(plan, images, place, keep=own and plan.keep_validation)
+        evaluation = conclude(evaluate(loaded.module.to(place), prepared))
+    check_limit(evaluation.faults, len(images.labels), recipe.data)
+    return Evaluated(evaluation, images, part)
 
 
-def _other_data(recipe: Recipe, source: str | None, data: Any, classes: tuple[str, ...]) -> Labelled:
-    """Open other data and match its classes to the model's by name."""
-    config = DataConfig(source=source or "given", root=recipe.data.root, max_megapixels=recipe.data.max_megapixels)
-    parts = open_source(config, data, least_classes=1)
-    images = parts.validation or parts.test or parts.train
+def _own_images(plan: Plan, data: Any) -> Labelled:
+    """Open the images that a run was validated on."""
+    opened = open_data(plan.settled.data, data, Notebook(), workers=usable_cores())
+    check_same_data(plan.data, opened.facts, hint="name the data to evaluate it as it is: halftone evaluate RUN DATA")
+    return opened.validation
+
+
+def _other_images(
+    recipe: Recipe, source: Any, root: Path | None, download: bool, classes: tuple[str, ...]
+) -> tuple[str, Labelled]:
+    """Open other data, match its classes to the model's by name, and say which part of it is taken."""
+    name, given = (source, None) if isinstance(source, str) else ("given", source)
+    inherited = recipe.data.root if name.lower() in KNOWN else None
+    config = recipe.data.replaced(source=name, root=root or inherited, download=download)
+    parts = open_source(config, given, least_classes=1)
+    named = (("validation", parts.validation), ("test", parts.test), ("train", parts.train))
+    part, images = next((part, images) for part, images in named if images is not None)
     present = [images.classes[number] for number in np.unique(images.labels)]
     unknown = [name for name in present if name not in classes]
     if unknown:
         raise DataError(
-            f"{config.source} has classes that the model does not know: {listed(unknown)} (it knows {listed(classes)})",
+            f"{name} has classes that the model does not know: {listed(unknown)} (it knows {listed(classes)})",
             hint=closest(unknown[0], classes) or "the class folders must carry the names of training",
         )
-    return Relabelled(images, classes)
+    return part, Relabelled(images, classes)

@@ -16,7 +16,7 @@ from halftone.models.build import build_model
 from halftone.models.own import is_own
 from halftone.precision.config import Mode
 from halftone.run.plan.record import Plan
-from halftone.weights.files import load_sealed, save_sealed
+from halftone.weights.files import load_sealed, save_sealed, stored_header
 from halftone.weights.match import first_not_finite, fits
 
 KIND = "model"
@@ -57,25 +57,13 @@ class LoadedModel:
     card: ModelCard
 
 
-def save_model(path: Path, module: nn.Module, plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> None:
-    """Write the weights of an epoch.
-
-    Raises:
-        Diverged: a weight is not finite; nothing is written.
-        ResourceError: the disk is full.
-    """
-    tensors = module.state_dict()
-    broken = first_not_finite(tensors)
-    if broken is not None:
-        raise Diverged(
-            f"the weights of {broken} are not finite after step {step}; they are not saved",
-            hint="lower --lr or lengthen --warmup; earlier files are untouched",
-        )
+def model_card(plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> ModelCard:
+    """Return what stands beside the weights of an epoch."""
     settled = plan.settled
     mode, channels_last = settled.precision.mode, settled.model.channels_last
     assert mode != "auto"
     assert channels_last != "auto"
-    card = ModelCard(
+    return ModelCard(
         name=settled.model.name,
         classes=plan.data.classes,
         input=plan.input,
@@ -89,7 +77,28 @@ def save_model(path: Path, module: nn.Module, plan: Plan, *, epoch: int, step: i
         loss=metrics.loss,
         halftone=plan.halftone,
     )
+
+
+def save_model(path: Path, tensors: dict[str, Tensor], card: ModelCard) -> None:
+    """Write the weights of an epoch.
+
+    Raises:
+        Diverged: a weight is not finite; nothing is written.
+        ResourceError: the disk is full.
+    """
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise Diverged(
+            f"the weights of {broken} are not finite after step {card.step}; they are not saved",
+            hint="lower --lr or lengthen --warmup; earlier files are untouched",
+        )
     save_sealed(path, tensors, {"kind": KIND, "card": card.model_dump(mode="json")})
+
+
+def stored_card(path: Path) -> ModelCard | None:
+    """Return what stands beside the weights of a file that a run left, or None for a file of any other origin."""
+    header = stored_header(path)
+    return _read_card(path, header.get("card")) if header.get("kind") == KIND else None
 
 
 def load_model(path: Path, model: nn.Module | str | None = None, *, trusted: bool = False) -> LoadedModel:

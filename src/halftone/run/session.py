@@ -1,5 +1,6 @@
 """Builds what a plan describes, and only builds."""
 
+import os
 import random
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
 from halftone.precision.formats import autocast
 from halftone.precision.verbs import Precision
+from halftone.run.model_file import stored_card
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
@@ -41,11 +43,11 @@ def seed_everything(seed: int) -> None:
     np.random.seed(stream_seed(seed, "numpy") % 2**32)
 
 
-def start_weights(prepared: Prepared) -> str:
+def with_start(prepared: Prepared) -> Prepared:
     """Load the starting weights that the recipe names and freeze what it wants frozen.
 
     Returns:
-        What became of the weights, as a sentence for the plan.
+        The same network, and in the plan a sentence on what became of the weights.
 
     Raises:
         RecipeError: a freeze matches nothing, or leaves nothing to train.
@@ -59,7 +61,9 @@ def start_weights(prepared: Prepared) -> str:
     text = "fresh" if account is None else str(account)
     parameters = list(prepared.built.module.parameters())
     moving = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    return f"{text}; {moving:,} of {sum(p.numel() for p in parameters):,} parameters train" if frozen else text
+    if frozen:
+        text += f"; {moving:,} of {sum(parameter.numel() for parameter in parameters):,} parameters train"
+    return prepared.with_plan(prepared.plan.replaced(weights=text))
 
 
 def _load_start(prepared: Prepared) -> LoadAccount | None:
@@ -70,15 +74,23 @@ def _load_start(prepared: Prepared) -> LoadAccount | None:
         ResourceError: published weights cannot be had.
     """
     recipe, built = prepared.plan.settled, prepared.built
+    card = None
     if recipe.weights.file is not None:
-        tensors: Any = load_weights(recipe.weights.file).tensors
-        origin = str(recipe.weights.file)
+        file = recipe.weights.file.expanduser()
+        tensors: Any = load_weights(file).tensors
+        card, origin = stored_card(file), str(file)
     elif recipe.weights.pretrained:
         tensors, origin = published_weights(recipe.model.name), f"the published {recipe.model.name}"
     else:
         return None
     return load_matching(
-        built.module, tensors, head=built.head, stem=built.stem, partial=recipe.weights.partial, origin=origin
+        built.module,
+        tensors,
+        head=built.head,
+        stem=built.stem,
+        partial=recipe.weights.partial,
+        other_classes=card is not None and card.classes != prepared.plan.data.classes,
+        origin=origin,
     )
 
 
@@ -88,6 +100,8 @@ def build_session(prepared: Prepared) -> Session:
     recipe = plan.settled
     if device.type == "cpu":
         torch.set_num_threads(decided(recipe.threads))
+    if recipe.deterministic:  # cuBLAS reads this when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(recipe.deterministic)
     module = built.module
     frozen_norms = freeze(module, recipe.weights.freeze, head=built.head) if recipe.weights.freeze else ()
@@ -128,7 +142,7 @@ def build_session(prepared: Prepared) -> Session:
         prepare=_keep if channels_last else _plain_layout,
         validation=evaluation_set(plan, prepared.validation, device),
         batch_size=batch,
-        micro_batch=-(-batch // recipe.accumulate),
+        parts=recipe.accumulate,
         batches_per_epoch=plan.batches_per_epoch,
         epochs=decided(recipe.epochs),
         max_batches=plan.total_steps,
@@ -149,11 +163,18 @@ def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
     return StreamingFeed(source, plan.input, device, workers=workers, box=box)
 
 
-def evaluation_set(plan: Plan, source: Labelled, device: torch.device) -> EvaluationSet:
-    """Build the way of images to an evaluation, the same in training and long after it."""
+def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: bool | None = None) -> EvaluationSet:
+    """Build the way of images to an evaluation, the same in training and long after it.
+
+    Args:
+        plan: of the run.
+        source: the images.
+        device: where to compute.
+        keep: decode the images once and keep them; without it, as the plan says of the validation images.
+    """
     workers = decided(plan.settled.data.workers)
     feed: Feed
-    if plan.keep_validation:
+    if plan.keep_validation if keep is None else keep:
         feed = decode_all(source, plan.input, device, workers=workers)
     else:
         feed = StreamingFeed(source, plan.input, device, workers=workers)

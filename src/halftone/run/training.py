@@ -1,5 +1,6 @@
 """Training as a stream of events: from a recipe, or from the folder of a run that was stopped."""
 
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from halftone.base.errors import DataError, Interrupted, ModelFileError, ResourceError
+from halftone.base.errors import DataError, Interrupted, ModelFileError
+from halftone.base.files import remove_stale
 from halftone.base.records import decided
 from halftone.data.augment.pipeline import denormalise
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
@@ -17,12 +19,9 @@ from halftone.loop.session import Session
 from halftone.loop.state import Progress, restore
 from halftone.loop.train import train
 from halftone.precision.formats import float32_arithmetic
-from halftone.run.checkpoint import SaveRhythm, load_newest, save_checkpoint
-from halftone.run.environment import environment
+from halftone.run.checkpoint import SaveRhythm, load_newest
+from halftone.run.environment import changed_surroundings, environment
 from halftone.run.events import (
-    BestSaved,
-    CheckpointDue,
-    CheckpointSaved,
     Event,
     Finished,
     FirstBatch,
@@ -32,11 +31,14 @@ from halftone.run.events import (
     Tested,
 )
 from halftone.run.folder import RunFolder, check_free, create_folder
-from halftone.run.model_file import load_model, save_model
+from halftone.run.model_file import load_model
+from halftone.run.plan.data import check_same_data
 from halftone.run.plan.make import Prepared, make_plan
+from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
-from halftone.run.session import build_session, evaluation_set, start_weights
-from halftone.system.memory import keep_freed_memory
+from halftone.run.saving import Saving
+from halftone.run.session import build_session, evaluation_set, with_start
+from halftone.system.memory import keep_freed_memory, out_of_memory_named
 
 
 @dataclass(slots=True)
@@ -54,8 +56,16 @@ class _Run:
     session: Session
     progress: Progress
     folder: RunFolder
-    rhythm: SaveRhythm
+    saving: Saving
     stop: StopRequest
+
+    @classmethod
+    def begin(cls, prepared: Prepared, session: Session, folder: RunFolder, stop: StopRequest) -> "_Run":
+        """Return a run that stands at its beginning."""
+        plan, progress = prepared.plan, Progress.start(session.device)
+        steps = {"batches_per_epoch": plan.batches_per_epoch, "total_steps": plan.total_steps}
+        rhythm = SaveRhythm.of(plan.settled.run, **steps)
+        return cls(prepared, session, progress, folder, Saving(plan, session, progress, folder, rhythm), stop)
 
 
 def training(
@@ -75,22 +85,26 @@ def training(
     Raises:
         HalftoneError: see its kinds. `Interrupted` after a stop.
     """
+    stop = stop or StopRequest()
     if recipe.keep_memory:
         keep_freed_memory()
     check_free(recipe)
-    prepared = make_plan(recipe, data=data, model=model)
-    prepared = prepared.with_plan(prepared.plan.replaced(weights=start_weights(prepared)))
+    prepared = with_start(make_plan(recipe, data=data, model=model))
     yield Planned(prepared.plan)
-    session = build_session(prepared)
+    _leave_early(stop)
     plan = prepared.plan
-    folder = create_folder(plan.settled, model=plan.settled.model.name)
-    folder.write_plan(plan, environment(plan))
-    run = _Run(prepared, session, Progress.start(session.device), folder, _rhythm(prepared), stop or StopRequest())
-    yield _started(run)
-    yield from _notices(prepared)
-    yield _first_batch(session)
-    yield from _save(run)  # so that there is something to resume from, whenever the run is killed
-    yield from _train(run)
+    with out_of_memory_named(_smaller(plan)):
+        session = build_session(prepared)
+        _leave_early(stop)
+        folder = create_folder(plan.settled, model=plan.settled.model.name)
+        with folder.held():
+            folder.write_plan(plan, environment(plan))
+            run = _Run.begin(prepared, session, folder, stop)
+            yield _started(run)
+            yield from _notices(prepared)
+            yield _first_batch(session)
+            yield from run.saving.checkpoint()  # so that there is something to resume from, whenever it is killed
+            yield from _train(run)
 
 
 def resuming(
@@ -114,41 +128,54 @@ def resuming(
         HalftoneError: as for `training`; `ModelFileError` if there is no whole checkpoint, `DataError` if the data
             changed.
     """
+    stop = stop or StopRequest()
     folder = RunFolder(path.expanduser().resolve())
     before = folder.read_plan()
-    recipe = before.settled
     if workers is not None:
-        recipe = recipe.replaced(data=recipe.data.replaced(workers=workers))
-    if recipe.keep_memory:
+        data_config = before.settled.data.replaced(workers=workers)
+        before = before.replaced(settled=before.settled.replaced(data=data_config))
+    if before.settled.keep_memory:
         keep_freed_memory()
-    state, checkpoint, refused = load_newest(folder.checkpoints)
-    prepared = make_plan(recipe, data=data, model=model)
-    if prepared.plan.data.fingerprint != before.data.fingerprint:
+    with folder.held(), out_of_memory_named(_smaller(before)):
+        remove_stale(folder.path)
+        state, checkpoint, refused = load_newest(folder.checkpoints)
+        prepared = make_plan(before.settled, data=data, model=model)
+        check_same_data(before.data, prepared.plan.data)
+        prepared = prepared.with_plan(before)
+        _leave_early(stop)
+        run = _Run.begin(prepared, build_session(prepared), folder, stop)
+        _restore(run, state, checkpoint)
+        _leave_early(stop)
+        yield Planned(before)
+        yield _started(run)
+        for reason in refused:
+            yield Notice(f"passed over: {reason}")
+        yield Notice(f"resumed from {checkpoint.name}")
+        for change in changed_surroundings(folder, environment(before)):
+            yield Notice(f"{change}; the rest may differ in its last bits from a run that was never stopped")
+        yield from _train(run)
+
+
+def _restore(run: _Run, state: dict[str, Any], checkpoint: Path) -> None:
+    """Put a saved state into a session that was built anew.
+
+    Raises:
+        ModelFileError: it is the state of something else.
+    """
+    try:
+        restore(run.session, run.progress, state)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(
-            f"the data changed since the run began: {before.data.num_train} training and "
-            f"{before.data.num_validation} validation images then, {prepared.plan.data.num_train} and "
-            f"{prepared.plan.data.num_validation} now, or others of the same number",
-            hint="bring the data back as it was, or start a new run from the weights: --weights best.safetensors",
-        )
-    prepared = prepared.with_plan(before)
-    session = build_session(prepared)
-    progress = Progress.start(session.device)
-    restore(session, progress, state)
-    run = _Run(prepared, session, progress, folder, _rhythm(prepared, progress), stop or StopRequest())
-    yield Planned(before)
-    yield _started(run)
-    for reason in refused:
-        yield Notice(f"passed over: {reason}")
-    yield Notice(f"resumed from {checkpoint.name}")
-    yield from _train(run)
+            f"{checkpoint} does not fit this run: {' '.join(str(error).split())[:200]}",
+            hint="a network passed in Python, or in a file of yours, must be the one that was trained",
+        ) from error
+    run.saving.rhythm.saved(run.progress.tried, run.progress.epoch)
 
 
-def _rhythm(prepared: Prepared, progress: Progress | None = None) -> SaveRhythm:
-    plan = prepared.plan
-    rhythm = SaveRhythm.of(plan.settled.run, batches_per_epoch=plan.batches_per_epoch, total_steps=plan.total_steps)
-    if progress is not None:
-        rhythm.saved(progress.tried, progress.epoch)
-    return rhythm
+def _smaller(plan: Plan) -> str:
+    """Say what helps when memory runs out."""
+    parts = 2 * plan.settled.accumulate
+    return f"--accumulate {parts} takes less of it and keeps the batch; a smaller --batch-size or --size, too"
 
 
 def _started(run: _Run) -> Started:
@@ -173,75 +200,73 @@ def _first_batch(session: Session) -> FirstBatch:
 
 def _train(run: _Run) -> Iterator[Event]:
     plan, session, progress = run.prepared.plan, run.session, run.progress
-    num_images = plan.data.num_train + plan.data.num_validation + plan.data.num_unreadable
-    allowed = int(plan.settled.data.max_bad * num_images) if plan.settled.data.on_error == "skip" else 0
     unreadable = {fault.name for fault in run.prepared.unreadable}
     with float32_arithmetic(decided(plan.settled.precision.mode)):
         for event in train(session, progress, max_skipped=plan.settled.precision.max_skipped):
             yield event
             if isinstance(event, Unreadable):
                 unreadable.add(event.fault.name)
-                _check_unreadable(unreadable, allowed, event)
+                _check_unreadable(unreadable, plan, event)
             elif isinstance(event, EpochDone):
-                yield from _save_epoch(run, event)
+                yield from run.saving.weights(event)
             # at the end of an epoch the state is saved after the evaluation, not before it
-            within = isinstance(event, StepTaken) and event.batch < plan.batches_per_epoch
-            if (within or isinstance(event, EpochDone)) and run.rhythm.due(progress.tried):
-                yield from _save(run)
+            at_rest = isinstance(event, EpochDone) or (isinstance(event, StepTaken) and not _ends_epoch(event, plan))
+            if at_rest and run.saving.rhythm.due(progress.tried):
+                yield from run.saving.checkpoint()
             if run.stop.signal is not None and isinstance(event, StepTaken | Evaluating | EpochDone):
-                yield from _save(run)
-                raise _interrupted(run)
-        yield from _save(run)
+                yield from _stop(run)
+        yield from run.saving.checkpoint()
+        failure = yield from run.saving.waiting()
+        if failure is not None:
+            raise failure
         if run.prepared.test is not None and session.best.epoch:
             yield Tested(_test(run))
     yield Finished(run.folder, session.best.epoch, progress.seconds)
 
 
-def _save(run: _Run) -> Iterator[Event]:
-    """Save a checkpoint, after whoever keeps a log has brought it up to date. A full disk does not end the run."""
-    tried, epoch = run.progress.tried, run.progress.epoch
-    if run.rhythm.last == (tried, epoch):
-        return
-    yield CheckpointDue(tried)
-    run.rhythm.saved(tried, epoch)
-    keep = run.prepared.plan.settled.run.keep
-    try:
-        path = save_checkpoint(run.folder.checkpoints, run.session, run.progress, keep=keep)
-    except ResourceError as error:
-        yield Notice(f"the checkpoint could not be saved, and the one before it is kept: {error}")
-    else:
-        yield CheckpointSaved(path, tried)
+def _ends_epoch(event: StepTaken, plan: Plan) -> bool:
+    return event.batch >= plan.batches_per_epoch or event.tried >= plan.total_steps
 
 
-def _save_epoch(run: _Run, done: EpochDone) -> Iterator[Event]:
-    """Save the weights of the epoch, and again as the best ones if they are."""
-    model, folder, plan = run.session.evaluated(), run.folder, run.prepared.plan
-    metrics = done.evaluation.metrics
-    try:
-        if done.improved:
-            save_model(folder.best, model, plan, epoch=done.epoch, step=done.step, metrics=metrics)
-            yield BestSaved(folder.best, done.epoch, done.evaluation)
-        save_model(folder.last, model, plan, epoch=done.epoch, step=done.step, metrics=metrics)
-    except ResourceError as error:
-        yield Notice(f"the weights of epoch {done.epoch} could not be saved: {error}")
-
-
-def _check_unreadable(unreadable: set[str], allowed: int, event: Unreadable) -> None:
+def _check_unreadable(unreadable: set[str], plan: Plan, event: Unreadable) -> None:
+    config, facts = plan.settled.data, plan.data
+    num_images = facts.num_train + facts.num_validation + facts.num_unreadable
+    allowed = int(config.max_bad * num_images) if config.on_error == "skip" else 0
     if len(unreadable) > allowed:
         fault = event.fault
         raise DataError(
             f"{len(unreadable)} images cannot be read, and at most {allowed} are skipped; the last is "
             f"{fault.name}: {fault.reason}",
-            hint="`halftone check-data` names them all; --data.max_bad allows more",
+            hint="`halftone check-data` names them all; --data.max-bad allows more",
         )
 
 
-def _interrupted(run: _Run) -> Interrupted:
-    error = Interrupted(
+def _stop(run: _Run) -> Iterator[Event]:
+    """Save, and end the run as was asked.
+
+    Raises:
+        Interrupted: everything is saved.
+        ResourceError: it could not be.
+    """
+    failure = yield from run.saving.checkpoint()
+    if failure is not None:
+        raise failure
+    raise _interrupted(
+        run.stop,
         f"stopped after step {run.progress.tried} of {run.prepared.plan.total_steps}; everything is saved",
-        hint=f"go on with: halftone train --resume {run.folder.path}",
+        hint=f"go on with: halftone train --resume {shlex.quote(str(run.folder.path))}",
     )
-    error.exit_code = 130 if run.stop.signal == signal.SIGINT else 75  # type: ignore[misc]
+
+
+def _leave_early(stop: StopRequest) -> None:
+    """End a run that was asked to stop while it was being prepared."""
+    if stop.signal is not None:
+        raise _interrupted(stop, "stopped before the first step; nothing was changed", hint="")
+
+
+def _interrupted(stop: StopRequest, message: str, *, hint: str) -> Interrupted:
+    error = Interrupted(message, hint=hint)
+    error.exit_code = 130 if stop.signal == signal.SIGINT else 75  # type: ignore[misc]
     return error
 
 

@@ -4,10 +4,14 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from halftone.base.errors import ResourceError
 
 _MALLOPT_TRIM_THRESHOLD = -1
 _MALLOPT_TOP_PAD = -2
@@ -59,6 +63,23 @@ def _container_bytes(cgroup: Path) -> int:
         except (OSError, KeyError, ValueError):  # another version, or "max"
             continue
     return sys.maxsize
+
+
+@contextmanager
+def out_of_memory_named(hint: str) -> Iterator[None]:
+    """Turn any of the ways in which memory runs out within the context into one error with a hint.
+
+    Raises:
+        ResourceError: the device or this machine has no memory left.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+        if not known:
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise ResourceError(f"out of memory{f': {reason}' if reason else ''}", hint=hint) from error
 
 
 @cache

@@ -127,6 +127,21 @@ def load_sealed(path: Path) -> StoredWeights:
     return stored
 
 
+def stored_header(path: Path) -> dict[str, Any]:
+    """Return what halftone wrote beside the tensors of a file, unchecked; empty for a file of any other origin.
+
+    Raises:
+        ModelFileError: it claims to be one of halftone's and its header makes no sense.
+    """
+    if not path.is_file() or not (path.suffix == ".safetensors" or _looks_like_safetensors(path)):
+        return {}
+    try:
+        metadata = json.loads(_raw_header(path)).get("__metadata__", {})
+    except (ValueError, AttributeError, RecursionError):
+        return {}  # whoever reads the file will say what is wrong with it
+    return _own_header(path, metadata["halftone"]) if "halftone" in metadata else {}
+
+
 def load_weights(path: Path) -> StoredWeights:
     """Read a weight file of any origin: a sealed one, plain safetensors, or a PyTorch file with only tensors.
 

@@ -47,6 +47,7 @@ def load_matching(
     head: tuple[str, ...] = (),
     stem: tuple[str, ...] = (),
     partial: bool = False,
+    other_classes: bool = False,
     origin: str = "the file",
 ) -> LoadAccount:
     """Copy weights into a network by name.
@@ -61,6 +62,7 @@ def load_matching(
         head: names of the layers that depend on the classes.
         stem: names of the layers that depend on the input channels.
         partial: accept that some weights are missing or of other shapes.
+        other_classes: leave the head fresh even where its shape fits, since its rows mean something else.
         origin: what to call the tensors in messages.
 
     Raises:
@@ -68,7 +70,8 @@ def load_matching(
     """
     target = module.state_dict()
     given = without_prefix(tensors, target)
-    chosen, account = _match(target, given, head=head, stem=stem)
+    unlike = tuple(f"{name}." for name in head) if other_classes else _unlike_heads(target, given, head)
+    chosen, account = _match(target, given, unlike=unlike, stem=stem)
     if account.missing and not partial:
         name = account.missing[0]
         found = f"is {_described(given[name])}" if name in given else "is missing"
@@ -89,10 +92,9 @@ def load_matching(
 
 
 def _match(
-    target: Mapping[str, Tensor], given: Mapping[str, Tensor], *, head: tuple[str, ...], stem: tuple[str, ...]
+    target: Mapping[str, Tensor], given: Mapping[str, Tensor], *, unlike: tuple[str, ...], stem: tuple[str, ...]
 ) -> tuple[dict[str, Tensor], LoadAccount]:
     """Return what to copy into which tensor of the network, and what becomes of the rest."""
-    unlike = _unlike_heads(target, given, head)
     stems = {f"{name}.weight" for name in stem}
     chosen: dict[str, Tensor] = {}
     reshaped, fresh, missing = [], [], []
