@@ -3,8 +3,9 @@
 They stand above the tracks and the reports; whoever wants less uses `halftone.training`, the stream itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,12 @@ class Run:
         """
         found = self.history.metrics
         if found is None:
-            raise ModelFileError(f"the run {self.path} has no best epoch yet")
+            raise ModelFileError(f"the run {self.path} has no best epoch yet", hint="go on with it: --resume")
         return found
 
-    def classifier(self) -> Classifier:
-        """Return the best model, ready to predict."""
-        return Classifier.load(self.path)
+    def classifier(self, *, model: nn.Module | None = None) -> Classifier:
+        """Return the best model, ready to predict; a network that was passed in Python is to be passed again."""
+        return Classifier.load(self.path, model=model)
 
 
 def train(
@@ -96,30 +97,19 @@ def resume(
 
 def _run(stream: Iterator[Event], listeners: Sequence[Listener]) -> Run:
     folder: RunFolder | None = None
-    for event in told(stream, [_Usual(), *listeners]):
+    planned = next(iter(stream))
+    assert isinstance(planned, Planned)
+    for event in told(chain([planned], stream), [*_usual(planned.plan), *listeners]):
         if isinstance(event, Started | Finished):
             folder = event.folder
     assert folder is not None
     return Run(folder.path)
 
 
-class _Usual:
-    """The listeners of every run; which ones it has, its plan says."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Listener] = [Tables()]
-
-    def hear(self, event: Event) -> None:
-        if isinstance(event, Planned):
-            config = event.plan.settled.run
-            optional: list[tuple[bool, Callable[[], Listener]]] = [
-                (config.tensorboard, TensorBoard),
-                (config.report, Report),
-            ]
-            self._listeners += [make() for wanted, make in optional if wanted]
-        for listener in self._listeners:
-            listener.hear(event)
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.close()
+def _usual(plan: Plan) -> Iterator[Listener]:
+    """Yield the listeners of every run."""
+    yield Tables()
+    if plan.settled.run.tensorboard:
+        yield TensorBoard()
+    if plan.settled.run.report:
+        yield Report()

@@ -50,7 +50,7 @@ class Terminal:
                 if self._show_plan:
                     show_plan(self._console, event.plan)
             case Started():
-                self._console.print(f"run: {event.folder.path}", soft_wrap=True, highlight=False)
+                self._console.print(f"run: {event.folder.path}", soft_wrap=True, highlight=False, markup=False)
                 self._console.print(_HEADING, style="bold", highlight=False)
             case Finished():
                 self._finish(event)
@@ -139,6 +139,7 @@ class Terminal:
             f"done in {clock(event.seconds)}; best epoch {event.best_epoch}; everything is in {event.folder.path}",
             soft_wrap=True,
             highlight=False,
+            markup=False,
         )
 
 

@@ -99,10 +99,10 @@ class Tables:
         self._steps = _open(event.folder.steps, STEPS, "tried", event.tried)
 
     def _write_steps(self) -> None:
-        if self._pending and self._steps is not None:
-            csv.writer(self._steps).writerows(step_rows(self._pending))
+        pending, self._pending = self._pending, []  # first, so that a failure does not write them twice
+        if pending and self._steps is not None:
+            csv.writer(self._steps).writerows(step_rows(pending))
             self._steps.flush()
-        self._pending = []
 
     def _write_unreadable(self, event: Unreadable) -> None:
         """Write each image once, however often it was missed."""
@@ -122,11 +122,12 @@ class Tables:
         assert self._folder is not None
         assert self._validation is not None
         found, source = event.evaluation, self._validation
+        labels = source.labels  # a subset gathers them at each call
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(("index", "name", "label", "predicted", "confidence", "loss"))
         for index, guess, sure, loss in zip(found.indices, found.predicted, found.confidence, found.loss, strict=True):
-            label = source.classes[int(source.labels[index])]
+            label = source.classes[int(labels[index])]
             writer.writerow(
                 (index, source.name(int(index)), label, source.classes[guess], f"{sure:.6g}", f"{loss:.6g}")
             )
