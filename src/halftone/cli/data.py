@@ -15,6 +15,8 @@ def check_data(
     /,
     *,
     root: Annotated[Path | None, Parameter(name="--data.root", help="As for train.")] = None,
+    download: Annotated[bool, Parameter(name="--data.download", help="As for train.", negative=())] = False,
+    max_megapixels: Annotated[float, Parameter(name="--data.max-megapixels", help="As for train.")] = 100.0,
     workers: Annotated[int | None, Parameter(help="Decoding threads. [the usable cores]")] = None,
     strict: Annotated[bool, Parameter(help="Exit with 3 if anything is wrong.", negative=())] = False,
     json: Annotated[bool, Parameter(help="Print JSON on standard output.", negative=())] = False,
@@ -27,7 +29,8 @@ def check_data(
     from halftone.system.threads import usable_cores
 
     threads = usable_cores() if workers is None else workers
-    parts = open_source(DataConfig(source=data, root=root), least_classes=1)
+    config = DataConfig.parse({"source": data, "root": root, "download": download, "max_megapixels": max_megapixels})
+    parts = open_source(config, least_classes=1)
     named = [("train", parts.train), ("validation", parts.validation), ("test", parts.test)]
     present = [(name, part) for name, part in named if part is not None]
     checks = []

@@ -2,13 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from halftone.base.records import Record, nested_record
+from halftone.base.lengths import Span
+from halftone.base.records import Record, leaf_types, nested_record
 from halftone.run.recipe import SHORT_NAMES, Recipe
 
 _DATA = "data.source"
@@ -25,7 +28,7 @@ def recipe_parameters() -> list[inspect.Parameter]:
         room = _room(field.annotation)
         if room is None:
             continue
-        if name != "data":
+        if name != "data" and room.shorthand:
             parameters.append(_bare(name, room, everyday))
         group = Group(f"{name}: {(room.__doc__ or '').splitlines()[0].rstrip('.')}", sort_key=number)
         for inner, inner_field in room.model_fields.items():
@@ -43,26 +46,31 @@ def _room(annotation: Any) -> type[Record] | None:
 
 def _bare(name: str, room: type[Record], group: Group) -> inspect.Parameter:
     """Return the short flag of a room, such as `--warmup 5ep` for `--warmup.length 5ep`."""
-    field = room.model_fields[room.shorthand] if room.shorthand else None
-    if field is None:
-        return _keyword(name, str, f"--{name}", "", group, show=False)
-    text = f"{_sentence(field.description)} Short for --{name}.{_flag(room.shorthand)}."
-    return _keyword(name, str, f"--{name}", text + _default(field), group)
+    field = room.model_fields[room.shorthand]
+    text = f"{_sentence(field)} Short for --{name}.{_flag(room.shorthand)}."
+    return _keyword(name, str, f"--{name}", text + _default(field), group, metavar=_metavar(field.annotation))
 
 
 def _parameter(name: str, field: Any, group: Group) -> inspect.Parameter:
     names = [f"--{_flag(name)}", *(f"--{_flag(short)}" for short, place in SHORT_NAMES.items() if place == name)]
     # the short name comes first in the help; it is the one to learn
     kind = bool if field.annotation is bool else str
-    return _keyword(name, kind, names[::-1], _sentence(field.description) + _default(field), group)
+    text = _sentence(field) + _default(field)
+    return _keyword(name, kind, names[::-1], text, group, metavar=_metavar(field.annotation))
 
 
 def _keyword(
-    name: str, kind: type, names: str | list[str], text: str, group: Group, *, show: bool = True
+    name: str,
+    kind: type,
+    names: str | list[str],
+    text: str,
+    group: Group,
+    *,
+    metavar: str,
 ) -> inspect.Parameter:
     listed = [names] if isinstance(names, str) else names
     negative = [f"--no-{each.removeprefix('--')}" for each in listed] if kind is bool else ()
-    marker = Parameter(name=names, help=text, group=group, show_default=False, show=show, negative=negative)
+    marker = Parameter(name=names, help=text, group=group, show_default=False, negative=negative, metavar=metavar)
     return inspect.Parameter(
         name.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, marker]
     )
@@ -72,8 +80,31 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _sentence(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("`", "")
+def _sentence(field: Any) -> str:
+    """Return a setting's docstring in one line, with its choices where there is a fixed list that it does not name."""
+    text = " ".join((field.description or "").split()).replace("`", "")
+    choices = _choices(field.annotation)
+    if all(choice in text for choice in choices if choice != "auto"):
+        return text
+    return f"{text} One of {', '.join(choices)}."
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the values of a setting that allows nothing but a list of them; nothing for any other."""
+    if get_origin(annotation) in (Union, UnionType):
+        branches = [branch for branch in get_args(annotation) if branch is not NoneType]
+    else:
+        branches = [annotation]
+    if any(get_origin(branch) is not Literal for branch in branches):
+        return []
+    return [str(value) for branch in branches for value in get_args(branch)]
+
+
+def _metavar(annotation: Any) -> str:
+    """Return the word that stands for a setting's value in the help."""
+    kinds = set(leaf_types(annotation))
+    words = {Span: "LENGTH", Path: "PATH", bool: "YES|NO", int: "INT", float: "NUMBER"}
+    return next((word for kind, word in words.items() if kind in kinds), "NAME")
 
 
 def _default(field: Any) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from halftone.cli.doctor import doctor
 from halftone.cli.report import report
 from halftone.cli.train import demo, plan, train
 from halftone.cli.use import evaluate, predict
+from halftone.run.recipe import SYNONYMS
 from halftone.version import __version__
 
 app = App(
@@ -44,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()  # here, where a reader that has left is understood
     except CycloptsError as error:
         _complain(*_reworded(error))
         return 2
@@ -79,11 +82,21 @@ def _complain(message: str, hint: str) -> None:
 def _reworded(error: CycloptsError) -> tuple[str, str]:
     """Split what the parser says into the fault and the suggestion."""
     message = " ".join(str(error).split())
+    known = _known_elsewhere(message)
+    if known:
+        return message.partition(" Did you mean ")[0], known
     for mark in (" Did you mean ", " Available commands"):
         fault, found, rest = message.partition(mark)
         if found:
             return fault, f"{mark.strip().lower()} {rest}"
     return message, "halftone --help, or --help behind a command, lists what there is"
+
+
+def _known_elsewhere(message: str) -> str:
+    """Return a hint for a flag that other tools have under another name."""
+    flag = re.search(r"--([\w-]+)", message)
+    name = SYNONYMS.get(flag[1].replace("-", "_"), "") if flag else ""
+    return f"it is called --{name.replace('_', '-')} here" if name else ""
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from halftone.base.errors import RecipeError
+
 
 def report(
-    runs: Annotated[list[Path], Parameter(help="Folders of runs.")],
-    /,
-    *,
+    *runs: Annotated[Path, Parameter(help="Folders of runs.")],
     out: Annotated[Path, Parameter(help="Where the page over several runs goes.")] = Path("runs.html"),
 ) -> int:
     """Draw the report of a run again, or one page over several runs."""
@@ -18,6 +18,8 @@ def report(
     from halftone.report.page import write_overview
     from halftone.run.folder import RunFolder
 
+    if not runs:
+        raise RecipeError("no run was named", hint="halftone report RUN...")
     folders = [RunFolder(path.expanduser().resolve()) for path in runs]
     for folder in folders:
         write_report(folder)

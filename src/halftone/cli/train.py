@@ -1,10 +1,11 @@
 """demo, train, plan."""
 
 import json as json_module
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None,
     Parameter(
-        name="DATA",
+        name=("DATA", "--data"),
         help="digits, a folder of images, a .csv or .npz file, a torchvision name such as cifar10, or hf:NAME.",
     ),
 ]
 RecipeFile = Annotated[Path | None, Parameter(help="Read settings from this YAML file; flags win over it.")]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on standard output.", negative=())]
-_RESUMABLE = frozenset({"workers"})
-"""Settings that may change when a run goes on, because they change nothing in its result."""
 
 
 @with_recipe
@@ -68,11 +67,12 @@ def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, se
     from halftone.report.figures import sparkline
     from halftone.run.folder import check_free
     from halftone.run.plan.make import make_plan
+    from halftone.run.session import with_start
     from halftone.schedule.build import build_schedule
     from halftone.track.console import show_plan
 
     check_free(wish)
-    found = make_plan(wish).plan
+    found = with_start(make_plan(wish)).plan
     if json:
         print(json_module.dumps(found.to_mapping(), indent=2))
         return 0
@@ -93,8 +93,9 @@ def demo(*, seed: int = 0, json: Json = False) -> int:
     """Train on the embedded digits: seconds, no download, ends with a report."""
     from halftone.verbs import train as go
 
+    wish = Recipe.parse({"data": "digits", "seed": seed})
     with _stopping() as stop:
-        run = go(Recipe(data="digits", seed=seed, run={"name": None}), listeners=[_terminal()], stop=stop)
+        run = go(wish, listeners=[_terminal()], stop=stop)
     return _finish(run, json=json)
 
 
@@ -137,7 +138,13 @@ def _terminal() -> Any:
 def _console(*, stderr: bool) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=False)
+    class Patient(Console):
+        """A console whose reader may leave without ending the run."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+
+    return Patient(stderr=stderr, soft_wrap=False)
 
 
 def _finish(run: "Run", *, json: bool) -> int:
@@ -156,7 +163,7 @@ def _finish(run: "Run", *, json: bool) -> int:
 
 @contextmanager
 def _stopping() -> "Iterator[StopRequest]":
-    """Turn the first Ctrl-C or termination signal into a request to stop; the second ends the process."""
+    """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process."""
     from halftone.run.training import StopRequest
 
     request = StopRequest()
@@ -166,9 +173,10 @@ def _stopping() -> "Iterator[StopRequest]":
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         request.signal = number
-        print("\nstopping after this step and saving; once more to leave at once", file=sys.stderr)
+        with suppress(OSError):  # whoever read it may have left
+            os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield request
     finally:

@@ -2,41 +2,51 @@
 
 import json as json_module
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from halftone.base.errors import HalftoneError, printable
+from halftone.base.errors import HalftoneError, RecipeError, printable
 
-Run = Annotated[Path, Parameter(help="The folder of a run, or one of its weight files.")]
 Json = Annotated[bool, Parameter(help="Print JSON on standard output.", negative=())]
 Model = Annotated[str | None, Parameter(help="Your own class, FILE.py:Class, if it moved or the file alone names it.")]
-Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto takes what the run used.")]
 
 
 def evaluate(
-    run: Run,
+    run: Annotated[Path, Parameter(help="The folder of a run.")],
     data: Annotated[str | None, Parameter(help="Other data; without it, the run's own validation images.")] = None,
     /,
     *,
     weights: Annotated[str | None, Parameter(help="best, last, or a file. [best]")] = None,
+    root: Annotated[Path | None, Parameter(name="--data.root", help="As for train.")] = None,
+    download: Annotated[bool, Parameter(name="--data.download", help="As for train.", negative=())] = False,
     model: Model = None,
-    device: Device = "auto",
+    device: Annotated[
+        str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the CPU if the run used it.")
+    ] = "auto",
     json: Json = False,
 ) -> int:
     """Evaluate a trained model; on the run's own images the result is that of training, bit for bit."""
     from halftone.run.inference import evaluate_run
 
-    evaluation, _ = evaluate_run(run, data, weights=weights, device=device, model=model)
-    metrics = evaluation.metrics
-    for fault in evaluation.faults:
-        print(f"note: left out, cannot be read: {printable(f'{fault.name}: {fault.reason}')}", file=sys.stderr)
+    found = evaluate_run(run, data, weights=weights, root=root, download=download, device=device, model=model)
+    for fault in found.evaluation.faults:
+        _say(f"note: left out, cannot be read: {fault.name}: {fault.reason}")
     if json:
-        print(json_module.dumps(metrics.model_dump(mode="json")))
+        print(json_module.dumps({"part": found.part, **found.metrics.model_dump(mode="json")}))
         return 0
+    _say(f"on the {found.part} part, {len(found.images.labels):,} images")
+    _show(found.metrics)
+    return 0
+
+
+def _show(metrics: Any) -> None:
+    """Print the metrics of each class, and of all of them."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
@@ -44,7 +54,7 @@ def evaluate(
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in metrics.classes:
         shares = (_share(value) for value in (row.precision, row.recall, row.f1))
-        table.add_row(row.name, str(row.support), str(row.predicted), *shares)
+        table.add_row(Text(printable(row.name)), str(row.support), str(row.predicted), *shares)
     console.print(table)
     console.print(
         f"{metrics.num_images:,} images: accuracy {_share(metrics.accuracy)}, top-5 {_share(metrics.top5)}, "
@@ -52,39 +62,59 @@ def evaluate(
         f"loss {'-' if metrics.loss is None else f'{metrics.loss:.4f}'}, "
         f"calibration error {_share(metrics.calibration_error)}"
     )
-    return 0
 
 
 def predict(
-    run: Run,
-    images: Annotated[list[str], Parameter(help="Image files.")],
+    run: Annotated[Path, Parameter(help="The folder of a run, or one of its weight files.")],
     /,
-    *,
+    *images: Annotated[str, Parameter(help="Image files, or folders of them.")],
     top: Annotated[int, Parameter(help="Classes to list for each image.")] = 5,
     model: Model = None,
-    device: Device = "auto",
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the best there is.")] = "auto",
     json: Json = False,
 ) -> int:
     """Say what is on pictures. With --json, one JSON object per line."""
     from halftone.run.inference import Classifier
 
+    if not images:
+        raise RecipeError("no image was named", hint="halftone predict RUN IMAGE...")
     classifier = Classifier.load(run, device=device, model=model)
     worst = 0
-    for image in images:
+    for image in _files(images):
         try:
             prediction = next(classifier.predict([image], top=top))
+        except RecipeError:  # the same for every image
+            raise
         except HalftoneError as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
+            _say(f"error: {error}")
             worst = max(worst, error.exit_code)
             continue
         if json:
             print(json_module.dumps(prediction.model_dump(mode="json")))
         else:
             others = ", ".join(f"{item.name} {item.probability:.1%}" for item in prediction.top[1:3])
-            print(
-                f"{printable(image)}: {prediction.label} {prediction.probability:.1%}{f' ({others})' if others else ''}"
-            )
+            text = f"{image}: {prediction.label} {prediction.probability:.1%}{f' ({others})' if others else ''}"
+            print(printable(text))
     return worst
+
+
+def _files(names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the image files that names mean: a file is itself, a folder all images below it."""
+    from halftone.data.sources.files import EXTENSIONS, walk
+
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            yield name
+            continue
+        inside = [path for path in walk(folder) if Path(path).suffix.lower() in EXTENSIONS]
+        if not inside:
+            _say(f"note: the folder {name} holds no images")
+        yield from (str(folder / path) for path in sorted(inside))
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 def _share(value: float | None) -> str:
