@@ -39,7 +39,7 @@ class DataConfig(Record):
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
     """Decoding threads of the streaming feed; 0 decodes between the steps."""
     on_error: Literal["skip", "fail"] = "skip"
-    """Skip and count images that cannot be read, or check all of them first and stop at one."""
+    """`skip` and count images that cannot be read, or check all of them first and `fail` at one."""
     max_bad: Share = 0.01
     """The share of unreadable images at which training stops."""
     max_megapixels: float = Field(default=100.0, gt=0)
@@ -68,7 +68,7 @@ class AugmentConfig(Record):
     shorthand = "policy"
 
     policy: Literal["auto", "none", "light", "strong"] = "auto"
-    """What the settings left at auto become: nothing, by image size (auto, light), or much (strong)."""
+    """What settings left at auto become: `none` nothing, `auto` by image size, `light` no colours, `strong` more."""
     flip: Share | Auto = "auto"
     """Probability of mirroring left to right."""
     vertical_flip: Share = 0.0

@@ -142,7 +142,7 @@ def _faults() -> Iterator[None]:
     """Report whatever goes wrong as an image that cannot be read: decoders raise what their author chose."""
     try:
         yield
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImage("it is not an image of a known format") from error
@@ -189,7 +189,7 @@ def _eight_bits(values: np.ndarray[Any, Any]) -> Pixels:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise UnreadableImage(f"values from {low} to {high}; only 8 and 16 bits are read")
-    if high <= 255 and values.dtype != np.uint16:
+    if high <= 255 and values.dtype.itemsize != 2:
         return values.astype(np.uint8)
     return (values.astype(np.uint16) >> 8).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """Images with labels: the one shape that every source takes, and the ways to take a part of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -63,16 +63,17 @@ class Subset:
 
     whole: Labelled
     indices: npt.NDArray[np.int64]
+    labels: Labels = field(init=False)
+    """The labels of the chosen images."""
+
+    def __post_init__(self) -> None:
+        """Gather the labels once."""
+        object.__setattr__(self, "labels", self.whole.labels[self.indices])
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names of the whole."""
         return self.whole.classes
-
-    @property
-    def labels(self) -> Labels:
-        """The labels of the chosen images."""
-        return self.whole.labels[self.indices]
 
     @property
     def array(self) -> Pixels | None:

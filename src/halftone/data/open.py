@@ -24,6 +24,10 @@ def open_source(config: DataConfig, given: Any = None, *, least_classes: int = 2
     """
     parts = _open(config, given)
     _check_labels(parts.train, "training")
+    names = parts.train.classes
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"several classes are called {listed(twice)}", hint="give each class a name of its own")
     parts = replace(
         parts,
         validation=_matched(parts.validation, parts.train.classes, "validation"),
@@ -73,6 +77,17 @@ def _open(config: DataConfig, given: Any) -> Parts:
         f"there is no data '{name}': it is no file or folder, and no known name",
         hint=closest(name, ["digits", *KNOWN]) or "`halftone train --help` says what DATA can be",
     )
+
+
+def settled_source(name: str) -> str:
+    """Return a source's name as it means the same from anywhere: a place in full, any other name as it is."""
+    from halftone.data.sources.torchvision import KNOWN
+
+    prefix = "hf:" if name.startswith("hf:") else ""
+    if name in ("digits", "given", "") or name.lower() in KNOWN:
+        return name
+    place = Path(name.removeprefix(prefix)).expanduser()
+    return f"{prefix}{place.resolve()}" if place.exists() else name
 
 
 def _check_labels(source: Labelled, part: str) -> None:

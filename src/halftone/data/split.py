@@ -9,6 +9,9 @@ import numpy.typing as npt
 from halftone.base.errors import UnreadableImage
 from halftone.data.labelled import Labelled, Subset
 
+_BLOCK = 4096
+"""Images that wait in the queue at once."""
+
 
 def hold_out(source: Labelled, share: float, *, seed: int, workers: int = 1) -> tuple[Subset, Subset]:
     """Split a source into a part for training and a part for validation.
@@ -56,5 +59,7 @@ def content_digests(source: Labelled, *, workers: int, salt: int = 0) -> npt.NDA
             hasher.update(source.name(index).encode("utf-8", "surrogateescape"))
         return hasher.hexdigest().encode()
 
+    num_images = len(source.labels)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return np.array(list(pool.map(digest, range(len(source.labels)), chunksize=64)))
+        blocks = (range(start, min(start + _BLOCK, num_images)) for start in range(0, num_images, _BLOCK))
+        return np.array([found for block in blocks for found in pool.map(digest, block)])

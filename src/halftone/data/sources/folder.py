@@ -13,6 +13,8 @@ from halftone.data.sources.files import EXTENSIONS, FileImages, is_hidden, kind_
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test", "testing")
+_PLAN = "plan.yaml"
+"""Lies in each run's folder: `halftone train .` leaves its runs beside the classes."""
 _ONE_PER_CLASS = "put the images of each class into a folder of its own"
 
 
@@ -37,16 +39,22 @@ def open_folder(root: Path, *, max_pixels: int) -> Parts:
     train, notes = _open_part(root, train_folder, None, max_pixels)
     found: dict[tuple[str, ...], FileImages] = {}
     for names, folder in others.items():
-        if folder is not None:
-            found[names], more = _open_part(root, folder, train.classes, max_pixels)
-            notes += more
+        if folder is None:
+            continue
+        if names == TEST and not _folders(folder):
+            notes += (f"left out {folder.name}/: its images lie in no class folders, so nobody says what they are",)
+            continue
+        found[names], more = _open_part(root, folder, train.classes, max_pixels)
+        notes += more
     return Parts(train, found.get(VALIDATION), found.get(TEST), notes)
 
 
 def _folders(root: Path) -> list[str]:
+    """List the folders in a folder, without hidden ones and without one that holds runs of halftone."""
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and kind_of(entry) == "folder")
+            names = [entry.name for entry in entries if not is_hidden(entry.name) and kind_of(entry) == "folder"]
+        return sorted(name for name in names if next((root / name).glob(f"*/{_PLAN}"), None) is None)
     except OSError as error:
         raise DataError(f"cannot read the folder {root}: {error.strerror}") from error
 

@@ -41,7 +41,7 @@ def open_table(path: Path, root: Path | None, *, max_pixels: int) -> Parts:
     for row in _rows(path):
         file = os.path.relpath(root / row.file, root)
         where = f"{path}, row {row.number}"
-        if Path(file).parts[0] == os.pardir:
+        if Path(file).parts[:1] == (os.pardir,):
             raise DataError(f"{where}: {row.file} lies outside of {root}", hint="name a folder above it: --data.root")
         if file in rows:
             raise DataError(f"{where}: {row.file} stands there twice, first in row {rows[file].number}")
@@ -50,18 +50,21 @@ def open_table(path: Path, root: Path | None, *, max_pixels: int) -> Parts:
         rows[file] = row
     if not rows:
         raise DataError(f"{path} has no rows")
-    classes = tuple(sorted({row.label for row in rows.values() if row.split == TRAIN}))
+    present = {row.label for row in rows.values() if row.split == TRAIN}
+    classes = tuple(sorted(present))
     if not classes:
         raise DataError(f"{path} has no rows for training")
     for row in rows.values():
-        if row.label not in classes:
+        if row.label not in present:
             raise DataError(
                 f"{path}, row {row.number}: no training row has the label '{row.label}' (they have {listed(classes)})",
                 hint=closest(row.label, classes),
             )
 
+    number = {label: position for position, label in enumerate(classes)}
+
     def part(split: tuple[str, ...]) -> FileImages:
-        chosen = {file: classes.index(row.label) for file, row in rows.items() if row.split == split}
+        chosen = {file: number[row.label] for file, row in rows.items() if row.split == split}
         return FileImages(root, tuple(chosen), np.array(list(chosen.values()), dtype=np.int64), classes, max_pixels)
 
     validation, test = part(VALIDATION), part(TEST)
