@@ -143,10 +143,12 @@ def test_precision(device: DeviceFacts, facts: ModelFacts, size: int, mode: str,
 
 
 def test_optimizer_and_rate() -> None:
-    assert decide.optimizer_name(PLAIN, small=False, has_weights=False).value == "sgd"
-    assert decide.optimizer_name(PLAIN, small=True, has_weights=True).value == "sgd"
-    assert decide.optimizer_name(PLAIN, small=True, has_weights=False).value == "muon"
-    assert decide.optimizer_name(TRANSFORMER, small=False, has_weights=False).value == "adamw"
+    many, few = 256 * 32 * 32, 32 * 8 * 8
+    assert decide.optimizer_name(PLAIN, small=False, has_weights=False, pixels=many).value == "sgd"
+    assert decide.optimizer_name(PLAIN, small=True, has_weights=True, pixels=many).value == "sgd"
+    assert decide.optimizer_name(PLAIN, small=True, has_weights=False, pixels=many).value == "muon"
+    assert decide.optimizer_name(PLAIN, small=True, has_weights=False, pixels=few).value == "sgd"
+    assert decide.optimizer_name(TRANSFORMER, small=False, has_weights=False, pixels=many).value == "adamw"
     rate = decide.peak_rate("sgd", 128, PLAIN, has_weights=False).value
     assert decide.peak_rate("sgd", 256, PLAIN, has_weights=False).value == pytest.approx(2 * rate)
     assert decide.peak_rate("sgd", 128, NORMLESS, has_weights=False).value < rate

@@ -19,6 +19,8 @@ _USUAL_SIDE = 256
 """Up to this many pixels a side, batches are as large as usual."""
 GLYPHS = frozenset({"digits", "mnist", "kmnist", "emnist", "usps", "svhn"})
 """Data sets of signs that mean something else when mirrored."""
+_WORTH_AN_ITERATION = 1 << 16
+"""Pixels in a batch from which Muon's work on the weights is small beside the rest of the step."""
 _TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
 
 
@@ -143,11 +145,18 @@ def epochs(num_train: int, *, has_weights: bool) -> Decision[int]:
     return Decision(count, f"{count * num_train:,} images seen in all")
 
 
-def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool) -> Decision[OptimizerName]:
-    """Choose the optimizer by the kind of network; `small` means one of the built-in networks for small pictures."""
+def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool, pixels: int) -> Decision[OptimizerName]:
+    """Choose the optimizer by the kind of network.
+
+    Args:
+        facts: on the network.
+        small: whether it is one of the built-in networks for small pictures.
+        has_weights: whether it is trained already.
+        pixels: in a batch; the cost of an update is the same for few of them as for many.
+    """
     if facts.is_transformer:
         return Decision("adamw", "networks with layer normalisation and attention train badly with SGD")
-    if small and not has_weights:
+    if small and not has_weights and pixels >= _WORTH_AN_ITERATION:
         return Decision("muon", "small convolutional networks learn in fewer epochs with it than with SGD")
     return Decision("sgd", "the usual choice for convolutional networks")
 

@@ -162,9 +162,10 @@ def _settle_training(
     _check_batch(recipe, batch, network)
     epochs = notes.settle("epochs", recipe.epochs, decide.epochs(num_train, has_weights=trained))
     asked = recipe.optimizer
-    name = notes.settle(
-        "optimizer.name", asked.name, decide.optimizer_name(model, small=is_small(network.name), has_weights=trained)
+    choice = decide.optimizer_name(
+        model, small=is_small(network.name), has_weights=trained, pixels=batch * network.spec.size**2
     )
+    name = notes.settle("optimizer.name", asked.name, choice)
     lr = notes.settle("optimizer.lr", asked.lr, decide.peak_rate(name, batch, model, has_weights=trained))
     l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
     rest_lr = asked.rest_lr
