@@ -141,7 +141,7 @@ def epochs(num_train: int, *, has_weights: bool) -> Decision[int]:
     """Choose how often to pass over the images."""
     if has_weights:
         return Decision(10, "the weights are trained already")
-    count = min(60, max(10, -(-600_000 // max(num_train, 1))))
+    count = min(40, max(10, -(-600_000 // max(num_train, 1))))
     return Decision(count, f"{count * num_train:,} images seen in all")
 
 
