@@ -44,7 +44,6 @@ test-all: lint
 # make docs   builds the documentation into site/, strictly
 docs: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
-	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
 
 clean:

@@ -233,3 +233,14 @@ def test_B10_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_bytes("\ufeffa: 1\r\nb: no\r\n".encode())
     assert read_yaml(tmp_path / "run.yaml") == {"a": 1, "b": False}
+
+
+def test_B2_yes_and_no_are_no_numbers(tmp_path: Path) -> None:
+    """YAML reads `no` as false, and pydantic would read false as 0."""
+    for values in ({"lr": True}, {"size": False}):
+        assert "it must be a number, not yes or no" in str(fault(**values))
+    assert Wish.parse({"amp": True}).amp
+    path = tmp_path / "wish.yaml"
+    path.write_text("size: no\n")
+    with pytest.raises(RecipeError, match=r"size = False: it must be a number"):
+        Wish.parse(read_yaml(path))

@@ -294,3 +294,86 @@ def _own_class_needs_a_voucher(file: str, model: str, tmp_path: Path, capsys: py
     _check_error(capsys, "is not trusted that far")
     assert main(["predict", file, picture, "--model", model]) == 0
     said(capsys)
+
+
+def test_predict_takes_flags_anywhere_and_folders(
+    tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "set")
+    assert main(["train", str(root), *quick, "--name", "one"]) == 0
+    run = str(tmp_path / "runs/one")
+    said(capsys)
+    inside = sorted(map(str, (root / "val/down").iterdir()))
+    (root / "val/down/notes.txt").write_text("no picture")
+    assert main(["predict", run, "--json", "--top", "1", inside[0], str(root / "val/down")]) == 0
+    rows = [json.loads(line) for line in said(capsys)[0].splitlines()]
+    assert [row["image"] for row in rows] == [inside[0], *inside]
+    for flags, words in ((["--top", "0", inside[0]], "top = 0"), ([], "no image was named")):
+        assert main(["predict", run, *flags]) == 2
+        _check_error(capsys, words)
+    assert main(["report", "--out", str(tmp_path / "x.html")]) == 2
+    _check_error(capsys, "no run was named")
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--weight-decay", "it is called --l2 here"),
+        ("--learning_rate", "it is called --lr here"),
+        ("--amp", "it is called --precision here"),
+        ("--early-stopping", "it is called --patience here"),
+        ("--epoch", "did you mean"),
+    ],
+)
+def test_B1_flags_of_other_tools_are_known_by_name(flag: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "digits", flag, "1"]) == 2
+    _, err = said(capsys)
+    assert hint in err[1].lower()
+
+
+def test_F2_a_device_that_is_not_there(tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    absent = next(kind for kind in ("cuda", "xpu", "mps") if not getattr(torch, kind).is_available())
+    assert main(["train", "digits", *quick, "--device", absent]) == 6
+    _check_error(capsys, f"there is no {absent} device here")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "digits", "--accumulate", "64"], "accumulate = 64 is more than the batch of 32 images"),
+        (["train", "digits", "--batch-size", "1"], "batch_size = 1: cnn has batch normalisation"),
+        (["demo", "--seed", "-1"], "seed = -1"),
+        (["train", "digits", "--data.validation", "1.5"], "data.validation = '1.5'"),
+    ],
+)
+def test_B3_B9_values_that_do_not_go_together(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    _check_error(capsys, message)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_looks_at_the_weights_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_npz(tmp_path / "tiny.npz")
+    assert main(["plan", str(path), "--model", "cifar_resnet8", "--freeze", "backbone"]) == 0
+    assert "195 of" in said(capsys)[0]  # the head: 64 x 3 weights and 3 biases
+    assert main(["plan", str(path), "--weights", str(tmp_path / "absent.pt")]) == 4
+    _check_error(capsys, "there is no weight file")
+
+
+def test_names_of_classes_are_text_in_tables(
+    tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "set")
+    for part in ("train", "val"):
+        (root / part / "down").rename(root / part / "[bold]")
+    assert main(["train", str(root), *quick, "--name", "one"]) == 0
+    said(capsys)
+    assert main(["evaluate", str(tmp_path / "runs/one")]) == 0
+    out, err = said(capsys)
+    assert "[bold]" in out
+    assert err == ["on the validation part, 18 images"]

@@ -107,3 +107,15 @@ def test_D3_D4_signals_save_and_say_how_to_go_on(tmp_path: Path) -> None:
         assert out == ""
         assert f"hint: go on with: halftone train --resume {folder}" in err
         assert "Traceback" not in err
+
+
+def test_D5_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", train=160, size=24)
+    flags = [*FLAGS, "--run.root", str(tmp_path / "runs"), "--epochs", "4", "--name", "left"]
+    process = start(["train", str(root), *flags])
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()  # before the first line: every one of them is written to nobody
+    assert process.wait(120) == 0
+    assert len(outcome(tmp_path / "runs/left")[1]) == 4

@@ -10,7 +10,8 @@ from halftone.base.errors import DataError, RecipeError
 from halftone.data.config import AugmentConfig, DataConfig
 from halftone.data.fingerprint import fingerprint
 from halftone.data.labelled import Parts
-from halftone.data.open import open_source
+from halftone.data.open import open_source, settled_source
+from halftone.data.sources.arrays import from_arrays
 from pictures import noise, write
 from samples import write_folder
 
@@ -149,3 +150,22 @@ def test_B3_ranges_that_are_none(value: Any) -> None:
 def test_B3_augmentation_out_of_range(values: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=f"^{next(iter(values))} = "):
         AugmentConfig.parse(values)
+
+
+def test_a_source_means_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "photos", "EuroSAT"):
+        (tmp_path / name).mkdir()
+    assert settled_source("digits") == "digits"
+    assert settled_source("EuroSAT") == "EuroSAT"  # a known name, in any case
+    assert settled_source("photos") == str(tmp_path / "photos")
+    assert settled_source("hf:photos") == f"hf:{tmp_path / 'photos'}"
+    assert settled_source("hf:owner/name") == "hf:owner/name"
+    assert settled_source("absent") == "absent"
+
+
+def test_classes_of_one_name_are_refused() -> None:
+    images, labels = np.zeros((4, 4, 4, 3), dtype=np.uint8), np.array([0, 1, 2, 0])
+    given = Parts(from_arrays(images, labels, ("cat", "dog", "cat")))
+    with pytest.raises(DataError, match="several classes are called cat"):
+        open_source(DataConfig(), given)

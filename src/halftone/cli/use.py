@@ -74,10 +74,14 @@ def predict(
     json: Json = False,
 ) -> int:
     """Say what is on pictures. With --json, one JSON object per line."""
+    import torch
+
     from halftone.run.inference import Classifier
+    from halftone.system.threads import usable_cores
 
     if not images:
         raise RecipeError("no image was named", hint="halftone predict RUN IMAGE...")
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     classifier = Classifier.load(run, device=device, model=model)
     worst = 0
     for image in _files(images):

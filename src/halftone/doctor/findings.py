@@ -87,9 +87,9 @@ def _threads() -> Finding:
     many = asked > cores
     return Finding(
         what="threads",
-        state="bad" if many else "good",
+        state="note" if many else "good",
         found=f"{cores} cores are granted, torch uses {asked} threads",
-        advice=f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other" if many else "",
+        advice=f"halftone uses {cores}; for other programs set OMP_NUM_THREADS={cores}" if many else "",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from halftone.loop.session import Session
 
@@ -66,6 +66,7 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
     state: dict[str, Any] = {
         "progress": {field.name: getattr(progress, field.name) for field in fields(progress)},
         "model": session.model.state_dict(),
+        "unlisted": _unlisted_buffers(session.model),
         "optimizer": session.optimizer.state_dict(),
         "precision": session.precision.state_dict(),
         "schedule": session.schedule.state_dict(),
@@ -86,6 +87,8 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
         else:
             setattr(progress, field.name, value)
     session.model.load_state_dict(state["model"])
+    for name, buffer in _unlisted_buffers(session.model).items():
+        buffer.copy_(state["unlisted"][name])
     _restore_optimizer(session.optimizer, state["optimizer"])
     session.precision.load_state_dict(state["precision"])
     session.schedule.load_state_dict(state["schedule"])
@@ -93,6 +96,12 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     if session.average is not None:
         session.average.load_state_dict(state["average"])
     _restore_random(session.device, state["random"])
+
+
+def _unlisted_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that a network keeps out of its state, though a forward pass may change them."""
+    listed = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in listed}
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -119,7 +128,11 @@ def _capture_random(device: torch.device) -> dict[str, Any]:
         "torch": torch.get_rng_state(),
     }
     if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
+        state["device"] = torch.cuda.get_rng_state(device)
+    elif device.type == "xpu":
+        state["device"] = torch.xpu.get_rng_state(device)
+    elif device.type == "mps":
+        state["device"] = torch.mps.get_rng_state()
     return state
 
 
@@ -131,4 +144,8 @@ def _restore_random(device: torch.device, state: dict[str, Any]) -> None:
     np.random.set_state((numpy_state["kind"], keys, position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
+        torch.cuda.set_rng_state(state["device"], device)
+    elif device.type == "xpu":
+        torch.xpu.set_rng_state(state["device"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["device"])

@@ -222,3 +222,21 @@ def test_the_set_can_be_moved(tmp_path: Path) -> None:
 def test_an_empty_folder_and_a_folder_of_files(tmp_path: Path) -> None:
     assert str(refused(tmp_path)) == f"{tmp_path} has no class folders"
     assert str(refused(tree(tmp_path, "1.png"))) == f"{tmp_path} has no class folders"
+
+
+def test_a_test_part_without_classes_is_left_out_and_said(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set")
+    (root / "test").mkdir()
+    (root / "test" / "1.png").write_bytes(next((root / "val/down").iterdir()).read_bytes())
+    parts = open_source(DataConfig(source=str(root)))
+    assert parts.test is None
+    assert any("left out test/" in note for note in parts.notes)
+
+
+def test_runs_beside_the_classes_are_no_class(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set") / "train"
+    run = root / "runs" / "train-cnn-1"
+    run.mkdir(parents=True)
+    (run / "plan.yaml").write_text("halftone: 0.1.0\n")
+    (run / "results.png").write_bytes(next((root / "down").iterdir()).read_bytes())
+    assert open_source(DataConfig(source=str(root))).train.classes == ("across", "aslant", "down")

@@ -158,11 +158,9 @@ def _split(
         notes.note("data.validation", f"the {name} part", reason)
         return parts.train, own, test, f"the set's own {name} part"
     share = HELD_OUT if config.validation == "auto" else config.validation
-    if parts.validation is not None:
-        reason = (
-            f"a share was asked for, so the set's own validation part of {len(parts.validation.labels)} is not used"
-        )
-        notes.note("data.validation", share, reason)
+    if parts.validation is not None and parts.test is not None:
+        unused = f"the set's own validation part of {len(parts.validation.labels)} images is not used"
+        notes.note("data.validation", share, f"a share was asked for; {unused}")
     if config.validation == "auto":
         notes.note("data.validation", share, "the set has no validation part; held out by content, class by class")
     train, validation = hold_out(parts.train, share, seed=config.split_seed, workers=workers)
