@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from halftone.base.errors import RecipeError
 
-WIDTHS = (64, 128, 256)
-"""Channels of the plain network's three blocks."""
+WIDTHS = {1: (48, 96, 192), 3: (64, 128, 256)}
+"""Channels of the plain network's three blocks, for gray and for colour pictures: there is less to tell without it."""
 _DEEPEST = 1202
 """He et al. 2016, table 6; deeper ones take minutes to build and train to nothing better."""
 
@@ -54,7 +54,7 @@ class PlainCNN(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
         inputs = 32
         blocks = []
-        for width in WIDTHS:
+        for width in WIDTHS[channels]:
             halve = size >= 6
             size = size // 2 if halve else size
             blocks.append(self._block(inputs, width, halve=halve))
