@@ -148,6 +148,8 @@ def test_optimizer_and_rate() -> None:
     assert decide.optimizer_name(PLAIN, small=True, has_weights=True, pixels=many).value == "sgd"
     assert decide.optimizer_name(PLAIN, small=True, has_weights=False, pixels=many).value == "muon"
     assert decide.optimizer_name(PLAIN, small=True, has_weights=False, pixels=few).value == "sgd"
+    assert decide.optimizer_name(NORMLESS, small=False, has_weights=False, pixels=many).value == "adamw"
+    assert decide.optimizer_name(NORMLESS, small=False, has_weights=True, pixels=many).value == "sgd"
     assert decide.optimizer_name(TRANSFORMER, small=False, has_weights=False, pixels=many).value == "adamw"
     rate = decide.peak_rate("sgd", 128, PLAIN, has_weights=False).value
     assert decide.peak_rate("sgd", 256, PLAIN, has_weights=False).value == pytest.approx(2 * rate)

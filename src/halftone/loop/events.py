@@ -39,7 +39,7 @@ class Unreadable:
     """An image could not be read and was left out."""
 
     part: str
-    """`train` or `validation`."""
+    """`train`, `validation` or `test`."""
     fault: Fault
 
 

@@ -1,9 +1,9 @@
 """What a run left in its folder, read back for figures and pages."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from halftone.base.files import read_json
 from halftone.base.tables import read_table
 from halftone.metrics.report import Metrics
 from halftone.run.folder import RunFolder
@@ -44,13 +44,13 @@ def read_history(folder: RunFolder) -> History:
     plan = folder.read_plan()
     metrics, best_epoch = None, 0
     if folder.classification_report.is_file():
-        values = json.loads(folder.classification_report.read_text("utf-8"))
-        best_epoch = int(values.pop("epoch"))
-        metrics = Metrics.model_validate(values)
+        values = read_json(folder.classification_report)
+        best_epoch = int(values.pop("epoch", 0))
+        metrics = Metrics.parse(values, source=str(folder.classification_report))
     return History(
         folder,
         plan,
-        json.loads(folder.environment.read_text("utf-8")) if folder.environment.is_file() else {},
+        read_json(folder.environment) if folder.environment.is_file() else {},
         _columns(read_table(folder.results)),
         _columns(read_table(folder.steps)),
         metrics,

@@ -135,7 +135,7 @@ class RunFolder:
         try:
             return Plan.parse(read_yaml(self.plan), source=str(self.plan))
         except RecipeError as error:
-            raise ModelFileError(f"the plan cannot be read: {error}") from error
+            raise ModelFileError(f"the plan cannot be read: {error}", hint=error.hint) from error
 
 
 def create_folder(recipe: Recipe, *, model: str) -> RunFolder:

@@ -200,13 +200,13 @@ def _first_batch(session: Session) -> FirstBatch:
 
 def _train(run: _Run) -> Iterator[Event]:
     plan, session, progress = run.prepared.plan, run.session, run.progress
-    unreadable = {fault.name for fault in run.prepared.unreadable}
+    unreadable = {"train": {fault.name for fault in run.prepared.unreadable}, "validation": set[str]()}
     with float32_arithmetic(decided(plan.settled.precision.mode)):
         for event in train(session, progress, max_skipped=plan.settled.precision.max_skipped):
             yield event
             if isinstance(event, Unreadable):
-                unreadable.add(event.fault.name)
-                _check_unreadable(unreadable, plan, event)
+                unreadable[event.part].add(event.fault.name)
+                _check_unreadable(unreadable[event.part], plan, event)
             elif isinstance(event, EpochDone):
                 yield from run.saving.weights(event)
             # at the end of an epoch the state is saved after the evaluation, not before it
@@ -220,7 +220,9 @@ def _train(run: _Run) -> Iterator[Event]:
         if failure is not None:
             raise failure
         if run.prepared.test is not None and session.best.epoch:
-            yield Tested(_test(run))
+            tested = _test(run)
+            yield from (Unreadable("test", fault) for fault in tested.faults)
+            yield Tested(tested)
     yield Finished(run.folder, session.best.epoch, progress.seconds)
 
 
@@ -230,12 +232,12 @@ def _ends_epoch(event: StepTaken, plan: Plan) -> bool:
 
 def _check_unreadable(unreadable: set[str], plan: Plan, event: Unreadable) -> None:
     config, facts = plan.settled.data, plan.data
-    num_images = facts.num_train + facts.num_validation + facts.num_unreadable
+    num_images = facts.num_train + facts.num_unreadable if event.part == "train" else facts.num_validation
     allowed = int(config.max_bad * num_images) if config.on_error == "skip" else 0
     if len(unreadable) > allowed:
         fault = event.fault
         raise DataError(
-            f"{len(unreadable)} images cannot be read, and at most {allowed} are skipped; the last is "
+            f"{len(unreadable)} {event.part} images cannot be read, and at most {allowed} are skipped; the last is "
             f"{fault.name}: {fault.reason}",
             hint="`halftone check-data` names them all; --data.max-bad allows more",
         )

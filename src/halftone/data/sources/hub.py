@@ -89,7 +89,7 @@ def _part(datasets: Any, name: str, table: Any, split: str, max_pixels: int) -> 
     label = next((column for column, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     if image is None or label is None:
         raise DataError(f"hf:{name} has the columns {listed(table.features)}, but no image and class label among them")
-    labels = np.asarray(table[label][:], dtype=np.int64)
+    labels = np.array([_UNLABELLED if number is None else number for number in table[label][:]], dtype=np.int64)
     classes = tuple(table.features[label].names)
     table = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     return HubImages(table, image, labels, classes, split, max_pixels)

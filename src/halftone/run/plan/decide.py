@@ -156,6 +156,8 @@ def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool, pixels:
     """
     if facts.is_transformer:
         return Decision("adamw", "networks with layer normalisation and attention train badly with SGD")
+    if not facts.has_norms and not has_weights:
+        return Decision("adamw", "without normalisation, each weight wants a rate of its own")
     if small and not has_weights and pixels >= _WORTH_AN_ITERATION:
         return Decision("muon", "small convolutional networks learn in fewer epochs with it than with SGD")
     return Decision("sgd", "the usual choice for convolutional networks")

@@ -93,8 +93,12 @@ def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native 
     else:
         mean, std, count = measure(opened.train, spec)
         reason = f"measured on {count} training images"
-    notes.note("normalisation", f"mean {mean}, deviation {std}", reason)
+    notes.note("normalisation", f"mean {_shown(mean)}, deviation {_shown(std)}", reason)
     return spec.replaced(mean=mean, std=std)
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
 
 
 def describe(name: str, built: Built) -> ModelFacts:
