@@ -3,6 +3,7 @@
 Nothing of the reference is written by hand, so it cannot go out of date.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """Describe every command and flag, as `--help` does."""
-    text = app.generate_docs(output_format="markdown", generate_toc=False)
+    text = re.sub(r"## Table of Contents\n.*?\n(?=\*\*)", "", app.generate_docs(), flags=re.DOTALL)
     codes = (
         "\n## Exit codes\n\n"
         "| code | meaning |\n|---|---|\n"
@@ -68,13 +69,13 @@ def _fields(room: str, record: type[BaseModel]) -> Iterator[tuple[str, Any]]:
 
 def _table(fields: Iterator[tuple[str, Any]]) -> list[str]:
     shorts = {place: short for short, place in SHORT_NAMES.items()}
-    rows = ["| setting | short | default | meaning |", "|---|---|---|---|"]
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in fields:
-        short = f"`{shorts[name]}`" if name in shorts else ""
         default = field.get_default(call_default_factory=True)
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
         text = _line(field.description).replace("|", "\\|")
-        rows.append(f"| `{name}` | {short} | {f'`{shown}`' if shown else ''} | {text} |")
+        text += f" Short: `{shorts[name]}`." if name in shorts else ""
+        rows.append(f"| `{name}` | {f'`{shown}`' if shown else ''} | {text} |")
     return rows
 
 
@@ -87,9 +88,8 @@ def public_names() -> str:
     groups = {
         "Verbs": ("train", "resume", "training", "resuming", "make_plan", "evaluate_run"),
         "Things": ("Recipe", "Run", "Classifier", "Precision", "StopRequest"),
-        "Errors": tuple(name for name in halftone.__all__ if isinstance(getattr(halftone, name), type)
-                        and issubclass(getattr(halftone, name), Exception)),
-    }  # fmt: skip
+        "Errors": tuple(name for name, place in halftone._WHERE.items() if place == "halftone.base.errors"),
+    }
     lines = ["# Python", "", "Everything here is imported as `import halftone as ht`."]
     for title, names in groups.items():
         lines += ["", f"## {title}", "", *(f"::: {_place(name)}\n" for name in names)]

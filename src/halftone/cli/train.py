@@ -89,7 +89,7 @@ def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, se
     return 0
 
 
-def demo(*, seed: int = 0, json: Json = False) -> int:
+def demo(*, seed: Annotated[int, Parameter(help="As for train.")] = 0, json: Json = False) -> int:
     """Train on the embedded digits: seconds, no download, ends with a report."""
     from halftone.verbs import train as go
 
