@@ -25,9 +25,10 @@ def test_transfer_evaluate_and_predict_after_a_move(precision: str, shared_data:
         run={"root": tmp_path / "runs", "tensorboard": False},
     )
     run = train(recipe)
-    assert run.metrics.accuracy is not None and run.metrics.accuracy > 0.9  # ten classes from two passes
+    told = run.metrics
+    assert told.accuracy is not None and told.accuracy > 0.9  # ten classes from two passes
     moved = Path(shutil.move(run.path, tmp_path / "elsewhere"))
-    assert evaluate_run(moved).metrics == run.metrics
+    assert evaluate_run(moved).metrics == told
     rows = read_table(moved / "predictions.csv")
     files = [photos / row["name"] for row in rows]
     said = [prediction.label for prediction in Classifier.load(moved).predict(files)]

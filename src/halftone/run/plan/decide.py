@@ -73,7 +73,8 @@ def channels(survey: Survey, *, has_weights: bool) -> Decision[Literal[1, 3]]:
 
 def feed(survey: Survey, *, in_memory: bool, size: int, num_bytes: int, free_bytes: int) -> Decision[str]:
     """Choose between keeping the decoded set and decoding while training."""
-    amount = f"{num_bytes / 2**20:.0f} MB"
+    megabytes = num_bytes / 2**20
+    amount = f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"
     if num_bytes > free_bytes // 4:
         return Decision("streaming", f"decoded, the set takes {amount}, more than a quarter of the free memory")
     if in_memory:
@@ -110,8 +111,9 @@ def augmentation(
         chosen["border"] = "edge" if glyphs else "reflect"
         mirrored = "no mirroring of signs" if glyphs else "mirrored"
         if small:
-            chosen["pad_crop"] = max(1, size // 14)
-            reason = f"small pictures: shifted by up to {chosen['pad_crop']} pixels, {mirrored}"
+            shift = max(1, size // 14)
+            chosen["pad_crop"] = shift
+            reason = f"small pictures: shifted by up to {shift} pixel{'s' if shift > 1 else ''}, {mirrored}"
         else:
             chosen["resized_crop"] = (0.35, 1.0)
             reason = f"photos: random crops of 35 to 100 % of the area, {mirrored}"
