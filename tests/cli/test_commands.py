@@ -361,6 +361,8 @@ def test_plan_looks_at_the_weights_too(tmp_path: Path, capsys: pytest.CaptureFix
     path = write_npz(tmp_path / "tiny.npz")
     assert main(["plan", str(path), "--model", "cifar_resnet8", "--freeze", "backbone"]) == 0
     assert "195 of" in said(capsys)[0]  # the head: 64 x 3 weights and 3 biases
+    assert main(["plan", str(path), "--model", "resnet18", "--pretrained"]) == 0  # and without a network
+    assert "weights: the published ones of resnet18, fetched when training begins" in said(capsys)[0]
     assert main(["plan", str(path), "--weights", str(tmp_path / "absent.pt")]) == 4
     _check_error(capsys, "there is no weight file")
 

@@ -109,6 +109,25 @@ def test_D3_D4_signals_save_and_say_how_to_go_on(tmp_path: Path) -> None:
         assert "Traceback" not in err
 
 
+def test_D5_a_hang_up_saves_and_nohup_goes_on(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set", train=160, size=24)
+    flags = [*FLAGS, "--run.root", str(tmp_path / "runs"), "--warmup", "1ep"]
+    process = start(["train", str(root), *flags, "--epochs", "500", "--name", "hung-up"])
+    wait_for_step(tmp_path / "runs/hung-up", 6, process)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits it, as from nohup
+    try:
+        process = start(["train", str(root), *flags, "--epochs", "3", "--name", "ignored"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_step(tmp_path / "runs/ignored", 6, process)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
 def test_D5_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", train=160, size=24)
     flags = [*FLAGS, "--run.root", str(tmp_path / "runs"), "--epochs", "4", "--name", "left"]

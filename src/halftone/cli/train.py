@@ -72,7 +72,7 @@ def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, se
     from halftone.track.console import show_plan
 
     check_free(wish)
-    found = with_start(make_plan(wish)).plan
+    found = with_start(make_plan(wish), fetch=False).plan
     if json:
         print(json_module.dumps(found.to_mapping(), indent=2))
         return 0
@@ -176,7 +176,9 @@ def _stopping() -> "Iterator[StopRequest]":
         with suppress(OSError):  # whoever read it may have left
             os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = [number for number in asked if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield request
     finally:

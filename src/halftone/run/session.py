@@ -43,8 +43,12 @@ def seed_everything(seed: int) -> None:
     np.random.seed(stream_seed(seed, "numpy") % 2**32)
 
 
-def with_start(prepared: Prepared) -> Prepared:
+def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
     """Load the starting weights that the recipe names and freeze what it wants frozen.
+
+    Args:
+        prepared: with the network as it was built.
+        fetch: whether published weights are wanted now; a plan that is only looked at downloads nothing.
 
     Returns:
         The same network, and in the plan a sentence on what became of the weights.
@@ -54,11 +58,14 @@ def with_start(prepared: Prepared) -> Prepared:
         ModelFileError: the weights do not fit, are damaged or unsafe.
         ResourceError: published weights cannot be had.
     """
-    account = _load_start(prepared)
-    frozen = prepared.plan.settled.weights.freeze
+    recipe = prepared.plan.settled
+    later = recipe.weights.pretrained and not fetch
+    account = None if later else _load_start(prepared)
+    frozen = recipe.weights.freeze
     if frozen:
         freeze(prepared.built.module, frozen, head=prepared.built.head)
     text = "fresh" if account is None else str(account)
+    text = f"the published ones of {recipe.model.name}, fetched when training begins" if later else text
     parameters = list(prepared.built.module.parameters())
     moving = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     if frozen:
