@@ -1,10 +1,13 @@
 """Small data for tests: pictures whose class can be seen, and folders of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from halftone.run.recipe import Recipe
 
 
 def stripes(
@@ -49,3 +52,19 @@ def write_folder(
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number:04d}{suffix}")
     return root
+
+
+def wish(source: Path, root: Path, **settings: Any) -> Recipe:
+    """Ask for a short, exact run on one thread; settings that are mappings are laid over those here."""
+    values: dict[str, Any] = {
+        "data": {"source": str(source)},
+        "run": {"root": root, "report": False, "tensorboard": False},
+        "epochs": 2,
+        "batch_size": 16,
+        "model": "cifar_resnet8",
+        "precision": "fp32",
+        "threads": 1,
+    }
+    for name, value in settings.items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+    return Recipe.parse(values)

@@ -15,7 +15,7 @@ from halftone.run.recipe import Recipe
 from halftone.run.training import StopRequest, resuming, training
 from halftone.verbs import train
 from halftone.weights.files import load_sealed
-from samples import stripes, write_folder, write_npz
+from samples import stripes, wish, write_folder, write_npz
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,27 +23,15 @@ pytestmark = [
 ]
 
 
-def wish(source: Path, root: Path, **settings: Any) -> Recipe:
-    values: dict[str, Any] = {
-        "data": {"source": str(source)},
-        "run": {"root": root, "report": False, "tensorboard": False},
-        "epochs": 4,
-        "batch_size": 16,
-        "model": "cifar_resnet8",
-        "device": "cuda",
-        "optimizer": "adamw",
-        "lr": 0.01,
-    }
-    for name, value in settings.items():
-        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
-    return Recipe.parse(values)
+def on_cuda(source: Path, root: Path, **settings: Any) -> Recipe:
+    return wish(source, root, **{"device": "cuda", "optimizer": "adamw", "lr": 0.01, "epochs": 4, **settings})
 
 
 @pytest.mark.parametrize("mode", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("feed", ["resident", "streaming"])
 def test_every_precision_learns(mode: str, feed: str, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "set", train=120, val=30)
-    recipe = wish(root, tmp_path, precision=mode, epochs=12, data={"feed": feed}, augment={"policy": "strong"})
+    recipe = on_cuda(root, tmp_path, precision=mode, epochs=12, data={"feed": feed}, augment={"policy": "strong"})
     run = train(recipe)
     assert run.metrics.accuracy is not None and run.metrics.accuracy > 0.8
     assert evaluate_run(run.path, device="cuda").metrics.accuracy == run.metrics.accuracy
@@ -51,7 +39,7 @@ def test_every_precision_learns(mode: str, feed: str, tmp_path: Path) -> None:
 
 def test_fp16_recovers_from_a_scale_that_overflows(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "tiny.npz")
-    run = train(wish(path, tmp_path, precision={"mode": "fp16", "scale": 2.0**24}))
+    run = train(on_cuda(path, tmp_path, precision={"mode": "fp16", "scale": 2.0**24}))
     skipped = [value for value in run.history.steps["skipped"] if value]
     assert len(skipped) < 20
     assert run.metrics.accuracy is not None
@@ -60,7 +48,7 @@ def test_fp16_recovers_from_a_scale_that_overflows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["fp32", "bf16", "fp16"])
 def test_stopped_and_resumed_equals_never_stopped(mode: str, tmp_path: Path) -> None:
     path = write_npz(tmp_path / "tiny.npz")
-    recipe = wish(path, tmp_path, precision=mode, deterministic=True, augment={"policy": "none"})
+    recipe = on_cuda(path, tmp_path, precision=mode, deterministic=True, augment={"policy": "none"})
     straight = train(recipe).path
     stop, folder = StopRequest(), None
     with pytest.raises(Interrupted):
@@ -78,7 +66,7 @@ def test_stopped_and_resumed_equals_never_stopped(mode: str, tmp_path: Path) -> 
 
 def test_a_model_of_the_gpu_predicts_on_the_cpu(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "tiny.npz")
-    run = train(wish(path, tmp_path, precision="fp32", epochs=8))
+    run = train(on_cuda(path, tmp_path, precision="fp32", epochs=8))
     images, _ = stripes(12, seed=5)
     labels = [[p.label for p in Classifier.load(run.path, device=device).predict(list(images))]
               for device in ("cuda", "cpu")]  # fmt: skip
@@ -87,7 +75,7 @@ def test_a_model_of_the_gpu_predicts_on_the_cpu(tmp_path: Path) -> None:
 
 def test_peak_memory_is_that_of_the_device(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "tiny.npz")
-    run = train(wish(path, tmp_path, max_steps=2))
+    run = train(on_cuda(path, tmp_path, max_steps=2))
     peak = run.history.epochs["peak_memory_mb"][-1]
     assert peak is not None
     assert 0 < peak * 2**20 <= torch.cuda.get_device_properties(0).total_memory

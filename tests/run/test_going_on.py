@@ -21,27 +21,12 @@ from halftone.run.recipe import Recipe
 from halftone.run.training import StopRequest, resuming, training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
-from samples import stripes, write_folder, write_npz
+from samples import stripes, wish, write_folder, write_npz
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_npz(tmp_path_factory.mktemp("data") / "tiny.npz")
-
-
-def wish(source: Path, root: Path, **settings: Any) -> Recipe:
-    values: dict[str, Any] = {
-        "data": {"source": str(source)},
-        "run": {"root": root, "report": False, "tensorboard": False},
-        "epochs": 2,
-        "batch_size": 16,
-        "model": "cifar_resnet8",
-        "precision": "fp32",
-        "threads": 1,
-    }
-    for name, value in settings.items():
-        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
-    return Recipe.parse(values)
 
 
 def same(first: Path, second: Path) -> bool:
