@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halftone.base.errors import Diverged, ModelFileError
+from halftone.base.errors import ModelFileError
 from halftone.base.files import remove_stale
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, capture
 from halftone.run.config import RunConfig
 from halftone.run.tree import flatten, unflatten
 from halftone.weights.files import load_sealed, save_sealed
-from halftone.weights.match import first_not_finite
+from halftone.weights.match import refuse_not_finite
 
 KIND = "checkpoint"
 _NAME = re.compile(r"^step-(\d+)\.safetensors$")
@@ -28,12 +28,7 @@ def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep:
         Diverged: a weight is not finite; nothing is written.
         ResourceError: the disk is full; the older checkpoints are untouched.
     """
-    broken = first_not_finite(session.model.state_dict())
-    if broken is not None:
-        raise Diverged(
-            f"the weights of {broken} are not finite after step {progress.tried}; they are not saved",
-            hint="lower --lr or lengthen --warmup; earlier files are untouched",
-        )
+    refuse_not_finite(session.model.state_dict(), step=progress.tried)
     tensors, tree = flatten(capture(session, progress))
     path = folder / f"step-{progress.tried:09d}.safetensors"
     save_sealed(path, tensors, {"kind": KIND, "state": tree})

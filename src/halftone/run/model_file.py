@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from halftone.base.errors import Diverged, ModelFileError, RecipeError
+from halftone.base.errors import ModelFileError, RecipeError
 from halftone.base.inputs import InputSpec
 from halftone.base.records import Record
 from halftone.metrics.report import Metrics
@@ -17,7 +17,7 @@ from halftone.models.own import is_own
 from halftone.precision.config import Mode
 from halftone.run.plan.record import Plan
 from halftone.weights.files import load_sealed, save_sealed, stored_header
-from halftone.weights.match import first_not_finite, fits
+from halftone.weights.match import first_not_finite, fits, refuse_not_finite
 
 KIND = "model"
 
@@ -86,18 +86,17 @@ def save_model(path: Path, tensors: dict[str, Tensor], card: ModelCard) -> None:
         Diverged: a weight is not finite; nothing is written.
         ResourceError: the disk is full.
     """
-    broken = first_not_finite(tensors)
-    if broken is not None:
-        raise Diverged(
-            f"the weights of {broken} are not finite after step {card.step}; they are not saved",
-            hint="lower --lr or lengthen --warmup; earlier files are untouched",
-        )
+    refuse_not_finite(tensors, step=card.step)
     save_sealed(path, tensors, {"kind": KIND, "card": card.model_dump(mode="json")})
 
 
 def stored_card(path: Path) -> ModelCard | None:
     """Return what stands beside the weights of a file that a run left, or None for a file of any other origin."""
-    header = stored_header(path)
+    return card_of(path, stored_header(path))
+
+
+def card_of(path: Path, header: dict[str, Any]) -> ModelCard | None:
+    """Return the card in the header of a file that was read, or None if it is not one of a run's weights."""
     return _read_card(path, header.get("card")) if header.get("kind") == KIND else None
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
 from halftone.precision.formats import autocast
 from halftone.precision.verbs import Precision
-from halftone.run.model_file import stored_card
+from halftone.run.model_file import card_of
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
@@ -60,16 +61,15 @@ def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
     """
     recipe = prepared.plan.settled
     later = recipe.weights.pretrained and not fetch
-    account = None if later else _load_start(prepared)
-    frozen = recipe.weights.freeze
-    if frozen:
-        freeze(prepared.built.module, frozen, head=prepared.built.head)
-    text = "fresh" if account is None else str(account)
-    text = f"the published ones of {recipe.model.name}, fetched when training begins" if later else text
-    parameters = list(prepared.built.module.parameters())
-    moving = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    if frozen:
-        text += f"; {moving:,} of {sum(parameter.numel() for parameter in parameters):,} parameters train"
+    if later:
+        text = f"the published ones of {recipe.model.name}, fetched when training begins"
+    else:
+        text = str(_load_start(prepared) or "fresh")
+    if recipe.weights.freeze:
+        module = prepared.built.module
+        freeze(module, recipe.weights.freeze, head=prepared.built.head)
+        moving = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+        text += f"; {moving:,} of {prepared.plan.model.num_parameters:,} parameters train"
     return prepared.with_plan(prepared.plan.replaced(weights=text))
 
 
@@ -84,8 +84,9 @@ def _load_start(prepared: Prepared) -> LoadAccount | None:
     card = None
     if recipe.weights.file is not None:
         file = recipe.weights.file.expanduser()
-        tensors: Any = load_weights(file).tensors
-        card, origin = stored_card(file), str(file)
+        stored = load_weights(file)
+        tensors: Mapping[str, Tensor] = stored.tensors
+        card, origin = card_of(file, stored.header), str(file)
     elif recipe.weights.pretrained:
         tensors, origin = published_weights(recipe.model.name), f"the published {recipe.model.name}"
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from halftone.base.errors import ModelFileError, listed
+from halftone.base.errors import Diverged, ModelFileError, listed
 
 _PREFIX = re.compile(r"^(module|_orig_mod|model|net)\.")
 _MOST_PREFIXES = 4
@@ -122,6 +122,20 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     wide = (tensor.float() if tensor.itemsize == 1 else tensor for tensor in numbers.values())
     bad = (~torch.stack([torch.isfinite(tensor).all() for tensor in wide])).tolist()
     return next((name for name, is_bad in zip(numbers, bad, strict=True) if is_bad), None)
+
+
+def refuse_not_finite(tensors: Mapping[str, Tensor], *, step: int) -> None:
+    """Refuse to save weights with an infinity or a NaN in them.
+
+    Raises:
+        Diverged: naming the first of them and the step after which it is so.
+    """
+    broken = first_not_finite(tensors)
+    if broken is not None:
+        raise Diverged(
+            f"the weights of {broken} are not finite after step {step}; they are not saved",
+            hint="lower --lr or lengthen --warmup; earlier files are untouched",
+        )
 
 
 def without_prefix(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:

@@ -49,10 +49,10 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     parts = open_source(config, given)
     mark = fingerprint(parts)
     seen = survey(parts.train, workers=workers)
-    faults = _check_part(parts.train, seen, config, workers=workers)
+    faults = _check_part(parts.train, config, seen=seen, workers=workers)
     for part in (parts.validation, parts.test):
         if part is not None:
-            _check_part(part, survey(part, workers=workers), config, workers=workers)
+            _check_part(part, config, workers=workers)
     train = without(parts.train, [fault.index for fault in faults])
     parts = Parts(train, parts.validation, parts.test, parts.notes)
     train, validation, test, origin = _split(parts, config, notes, workers=workers)
@@ -70,7 +70,7 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     return OpenedData(train, validation, test, facts, seen, faults)
 
 
-def _check_part(part: Labelled, seen: Survey, config: DataConfig, *, workers: int) -> tuple[Fault, ...]:
+def _check_part(part: Labelled, config: DataConfig, *, workers: int, seen: Survey | None = None) -> tuple[Fault, ...]:
     """Return what cannot be read of a part, from its headers or, where one fault is too many, from all of it.
 
     Raises:
@@ -80,6 +80,7 @@ def _check_part(part: Labelled, seen: Survey, config: DataConfig, *, workers: in
         faults = decode_faults(part, workers=workers)
         check_limit(faults, len(part.labels), config)
         return faults
+    seen = seen or survey(part, workers=workers)
     check_limit(seen.faults, seen.num_seen, config, sampled=not seen.complete)
     return seen.faults
 

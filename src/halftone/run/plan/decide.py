@@ -89,7 +89,7 @@ def augmentation(
     config: AugmentConfig, *, size: int, small: bool, source: str, gray: bool
 ) -> tuple[AugmentConfig, str]:
     """Settle what is left at auto, by the size of the pictures."""
-    plain = {
+    chosen: dict[str, object] = {
         "flip": 0.0,
         "pad_crop": 0,
         "border": "reflect",
@@ -102,7 +102,6 @@ def augmentation(
         "random_ops": "none",
         "erase": 0.0,
     }
-    chosen = dict(plain)
     if config.policy == "none":
         reason = "asked for none"
     else:
@@ -129,8 +128,9 @@ def augmentation(
 
 def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
     """Choose how many images make a step."""
-    largest = 256 if size <= SMALL_SIDE else (32 if device == "cpu" else 128)
-    while size > _USUAL_SIDE and largest > 8 and largest * size**2 > (32 if device == "cpu" else 128) * _USUAL_SIDE**2:
+    usual = 32 if device == "cpu" else 128
+    largest = 256 if size <= SMALL_SIDE else usual
+    while largest > 8 and largest * size**2 > usual * _USUAL_SIDE**2:
         largest //= 2
     wanted = max(16, num_train // 32)
     chosen = min(largest, 1 << (wanted.bit_length() - 1), num_train)

@@ -62,30 +62,27 @@ def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native 
     card = None if file is None else stored_card(file.expanduser())
     has_weights = recipe.weights.pretrained or file is not None
     known = card.input if card is not None and card.name == name else None
-    side, colours = (
-        decide.input_size(seen, native, has_weights=has_weights),
-        decide.channels(seen, has_weights=has_weights),
-    )
     if known is not None:
         side = decide.Decision(known.size, "the size that the weights were trained on")
         colours = decide.Decision(known.channels, "what the weights were trained on")
+    else:
+        side = decide.input_size(seen, native, has_weights=has_weights)
+        colours = decide.channels(seen, has_weights=has_weights)
     size = notes.settle("data.size", config.size, side)
     channels = notes.settle("data.channels", config.channels, colours)
+    origin = known or native  # what knows how a picture is brought to size
     # the middle of a photo is what it shows; of a small picture nothing may be lost
-    whole = (
-        native is None or seen.uniform == (size, size) or (not has_weights and seen.median_side <= decide.SMALL_SIDE)
-    )
+    small = not has_weights and seen.median_side <= decide.SMALL_SIDE
+    whole = known is None and (seen.uniform == (size, size) or small)
     spec = InputSpec(
         size=size,
         channels=channels,
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
-        interpolation=native.interpolation if native is not None else "bilinear",
+        interpolation="bilinear" if origin is None else origin.interpolation,
         fit=config.fit,
-        crop=1.0 if whole or native is None else native.crop,
+        crop=1.0 if whole or origin is None else origin.crop,
     )
-    if known is not None:
-        spec = spec.replaced(interpolation=known.interpolation, crop=known.crop)
     if known is not None and known.channels == channels:
         mean, std, reason = known.mean, known.std, "what the weights were trained with"
     elif has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
