@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from halftone.base.tables import read_table
 from halftone.run.recipe import Recipe
 
 
@@ -68,3 +69,9 @@ def wish(source: Path, root: Path, **settings: Any) -> Recipe:
     for name, value in settings.items():
         values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
     return Recipe.parse(values)
+
+
+def numbers(folder: Path, table: str) -> list[dict[str, str]]:
+    """A table of a run without what the clock decides."""
+    timed = {"seconds", "images_per_second", "peak_memory_mb"}
+    return [{k: v for k, v in row.items() if k not in timed} for row in read_table(folder / table)]

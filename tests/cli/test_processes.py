@@ -1,6 +1,5 @@
 """Real processes, really killed."""
 
-import csv
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from halftone.weights.files import load_sealed
-from samples import write_folder
+from samples import numbers, write_folder
 
 FLAGS = ["--model", "cifar_resnet8", "--batch-size", "8", "--data.feed", "streaming", "--threads", "1",
          "--run.checkpoint-every", "3it", "--no-run.report", "--no-run.tensorboard", "--average", "0.9",
@@ -41,12 +40,8 @@ def wait_for_step(folder: Path, step: int, process: "subprocess.Popen[str]") -> 
 
 
 def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]], list[dict[str, str]]]:
-    timed = {"seconds", "images_per_second", "peak_memory_mb"}
-    tables = []
-    for name in ("results.csv", "steps.csv"):
-        with (folder / name).open(newline="") as file:
-            tables.append([{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)])
-    return load_sealed(folder / "last.safetensors").tensors, tables[0], tables[1]
+    weights = load_sealed(folder / "last.safetensors").tensors
+    return weights, numbers(folder, "results.csv"), numbers(folder, "steps.csv")
 
 
 def same(first: Path, second: Path) -> bool:

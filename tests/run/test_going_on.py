@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from halftone.base.errors import DataError, Diverged, Interrupted, ModelFileError, ResourceError
-from halftone.base.tables import read_table
 from halftone.loop.state import capture
 from halftone.run import checkpoint, saving
 from halftone.run.events import BestSaved, Evaluating, Event, Finished, Notice, Planned, Started, StepTaken
@@ -21,7 +20,7 @@ from halftone.run.recipe import Recipe
 from halftone.run.training import StopRequest, resuming, training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
-from samples import stripes, wish, write_folder, write_npz
+from samples import numbers, stripes, wish, write_folder, write_npz
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +29,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def same(first: Path, second: Path) -> bool:
-    timed = {"seconds", "images_per_second", "peak_memory_mb"}
     for name in ("last.safetensors", "best.safetensors"):
         one, other = (load_sealed(folder / name).tensors for folder in (first, second))
         if one.keys() != other.keys() or not all(torch.equal(one[key], other[key]) for key in one):
             return False
-    tables = [
-        [{key: value for key, value in row.items() if key not in timed} for row in read_table(folder / "results.csv")]
-        for folder in (first, second)
-    ]
-    return tables[0] == tables[1]
+    return numbers(first, "results.csv") == numbers(second, "results.csv")
 
 
 class Stopper:

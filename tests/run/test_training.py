@@ -25,7 +25,7 @@ from halftone.run.inference import Classifier, evaluate_run
 from halftone.run.training import StopRequest, resuming, training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
-from samples import stripes, wish, write_folder, write_npz
+from samples import numbers, stripes, wish, write_folder, write_npz
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,6 @@ def weights(folder: Path, name: str = "last.safetensors") -> dict[str, torch.Ten
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def numbers(folder: Path, table: str) -> list[dict[str, str]]:
-    """A table of a run without what the clock decides."""
-    timed = {"seconds", "images_per_second", "peak_memory_mb"}
-    return [{k: v for k, v in row.items() if k not in timed} for row in read_table(folder / table)]
 
 
 def test_a_run_leaves_everything_in_its_folder(tiny: Path, tmp_path: Path) -> None:
