@@ -15,12 +15,13 @@ def doctor(*, json: Annotated[bool, Parameter(help="Print JSON on standard outpu
         print(json_module.dumps([finding.model_dump() for finding in found], indent=2))
     else:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, show_header=False)
         marks = {"good": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
         for finding in found:
-            text = finding.found + (f"\n[dim]{finding.advice}[/]" if finding.advice else "")
+            text = escape(finding.found) + (f"\n[dim]{escape(finding.advice)}[/]" if finding.advice else "")
             table.add_row(marks[finding.state], finding.what, text)
         Console(highlight=False).print(table)
     return 6 if any(finding.state == "bad" for finding in found) else 0

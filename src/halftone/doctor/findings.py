@@ -1,38 +1,35 @@
-"""Looking at the machine: devices, number formats, threads, memory, packages."""
+"""Looking at the machine: devices, number formats, driver, threads, memory, packages."""
 
+import os
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import torch
 
-from halftone.base.errors import HalftoneError
-from halftone.base.records import Record
-from halftone.system.device import KINDS, choose_device, device_facts
+from halftone.doctor.cuda import cuda_findings
+from halftone.doctor.devices import device_findings, look, no_gpu_finding
+from halftone.doctor.record import Finding
+from halftone.system.cuda import nvidia_driver
 from halftone.system.memory import available_bytes, keep_freed_memory
 from halftone.system.threads import usable_cores
 
-State = Literal["good", "note", "bad"]
 _OLDEST_TORCH = (2, 10)
 """Older ones load weight files unsafely: CVE-2025-32434 (up to 2.5.1), CVE-2026-24747 (before 2.10)."""
-
-
-class Finding(Record):
-    """One thing that was looked at."""
-
-    what: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 def findings() -> Iterator[Finding]:
     """Look at everything that training depends on."""
     yield from _packages()
-    yield from _devices()
+    seen, driver = look(), nvidia_driver()
+    yield from device_findings(seen)
+    if not seen.faults and set(seen.facts) == {"cpu"}:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        yield no_gpu_finding(torch.version.cuda, driver, visible=visible, said=seen.said)
+    yield from cuda_findings([facts for facts in seen.facts.values() if facts.kind == "cuda"], driver)
     yield _threads()
     yield _memory()
-    yield from _optional()
+    yield _hub()
+    yield fp8_finding(_installed("torchao"), wanted=any("fp8" in facts.native for facts in seen.facts.values()))
 
 
 def _packages() -> Iterator[Finding]:
@@ -48,48 +45,40 @@ def _packages() -> Iterator[Finding]:
         yield Finding(what=package, state="good", found=version(package))
 
 
-def _devices() -> Iterator[Finding]:
-    found = []
-    for kind in KINDS:
-        try:
-            found.append(choose_device(kind))
-        except HalftoneError:
-            continue
-    for device in found:
-        facts = device_facts(device)
-        formats = ", ".join(name for name in ("fp32", "tf32", "bf16", "fp16") if name in facts.native)
-        advice = ""
-        if device.type == "cpu" and "bf16" in facts.native:
-            advice = "bf16 trains faster here, except for networks of depthwise convolutions"
-        elif "bf16" not in facts.native and "fp16" in facts.native and device.type == "cuda":
-            advice = "use fp16: bf16 would be emulated"
-        elif device.type == "cpu":
-            advice = "train in fp32 here: this processor has no bf16 instructions"
-        yield Finding(
-            what=f"device {device.type}",
-            state="good" if device.type != "cpu" or "bf16" in facts.native else "note",
-            found=f"{facts.name}; computes natively in {formats}",
-            advice=advice,
-        )
-    if len(found) == 1:
-        built = torch.version.cuda is not None
-        yield Finding(
-            what="GPU",
-            state="note",
-            found="none"
-            + (f" (torch is built for CUDA {torch.version.cuda})" if built else " (torch is built without CUDA)"),
-            advice="if there should be one, check its driver with nvidia-smi" if built else "",
-        )
-
-
 def _threads() -> Finding:
-    cores, asked = usable_cores(), torch.get_num_threads()
-    many = asked > cores
+    total = os.cpu_count() or 1
+    return threads_finding(
+        total=total,
+        affinity=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total,
+        granted=usable_cores(),
+        used=torch.get_num_threads(),
+        asked=os.environ.get("OMP_NUM_THREADS", ""),
+    )
+
+
+def threads_finding(*, total: int, affinity: int, granted: int, used: int, asked: str) -> Finding:
+    """Say whether torch's threads fit the cores that this process may use.
+
+    Args:
+        total: cores of the machine.
+        affinity: cores that the scheduler lets this process run on.
+        granted: cores within affinity and the quota of a container.
+        used: threads that torch uses unless told otherwise.
+        asked: the variable OMP_NUM_THREADS.
+    """
+    reasons = (("affinity", affinity < total), ("the container's quota", granted < affinity))
+    limits = " and ".join(name for name, holds in reasons if holds)
+    cores = f"cores granted: {granted} of {total}, by {limits}" if limits else f"cores granted: {granted}"
+    advice = ""
+    if used > granted:
+        advice = f"halftone uses {granted}; for other programs set OMP_NUM_THREADS={granted}"
+    elif used < granted and asked:
+        advice = f"training uses {granted} all the same; for other programs set OMP_NUM_THREADS={granted}"
     return Finding(
         what="threads",
-        state="note" if many else "good",
-        found=f"{cores} cores are granted, torch uses {asked} threads",
-        advice=f"halftone uses {cores}; for other programs set OMP_NUM_THREADS={cores}" if many else "",
+        state="note" if advice else "good",
+        found=f"{cores}; threads of torch: {used}" + (f"; OMP_NUM_THREADS={asked}" if asked else ""),
+        advice=advice,
     )
 
 
@@ -104,12 +93,35 @@ def _memory() -> Finding:
     )
 
 
-def _optional() -> Iterator[Finding]:
-    for package, extra, use in (("datasets", "hub", "data sets of the Hugging Face hub (hf:NAME)"),):
-        try:
-            found = version(package)
-        except PackageNotFoundError:
-            advice = f'pip install "halftone[{extra}]"'
-            yield Finding(what=package, state="note", found=f"not installed; needed for {use}", advice=advice)
-        else:
-            yield Finding(what=package, state="good", found=found)
+def _hub() -> Finding:
+    found = _installed("datasets")
+    return Finding(
+        what="datasets",
+        state="note" if found is None else "good",
+        found=found or "not installed; needed for data sets of the Hugging Face hub (hf:NAME)",
+        advice='pip install "halftone[hub]"' if found is None else "",
+    )
+
+
+def fp8_finding(found: str | None, *, wanted: bool) -> Finding:
+    """Say whether precision fp8 can be had.
+
+    Args:
+        found: the version of torchao, or None without it.
+        wanted: a device here multiplies fp8.
+    """
+    use = "precision fp8, on GPUs from Ada (8.9) on"
+    missing = found is None and wanted
+    return Finding(
+        what="torchao",
+        state="note" if missing else "good",
+        found=f"{found or 'not installed'}; for {use}" + ("" if wanted else ", and there is none here"),
+        advice='pip install "halftone[fp8]"' if missing else "",
+    )
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
