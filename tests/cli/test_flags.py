@@ -46,3 +46,8 @@ def test_what_was_typed_becomes_a_tree() -> None:
         "epochs": "3",
         "optimizer": {"lr": "0.1"},
     }
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_choices_among_numbers_are_read_from_text(number: int) -> None:
+    assert Recipe.parse({"data": {"source": "digits", "channels": str(number)}}).data.channels == number

@@ -11,6 +11,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 Border = Literal["reflect", "edge"]
+Channels = Annotated[Literal[1, 3], BeforeValidator(lambda value: int(value) if value in ("1", "3") else value)]
+"""As text it comes from the command line."""
 
 
 class DataConfig(Record):
@@ -30,7 +32,7 @@ class DataConfig(Record):
     """Another number holds out other images; the same number always the same ones."""
     size: Annotated[int, Field(ge=4, le=4096)] | Auto = "auto"
     """Height and width of the network's input in pixels."""
-    channels: Literal[1, 3] | Auto = "auto"
+    channels: Channels | Auto = "auto"
     """1 for gray, 3 for colour."""
     fit: Literal["crop", "squash"] = "crop"
     """How a picture that is not square becomes one: cut the middle out, or ignore its shape."""

@@ -24,8 +24,16 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if device.type == "xpu":
         return torch.xpu.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return _process_peak()
+
+
+def _process_peak() -> int:
+    try:  # on Linux, what getrusage says of a young process is the peak of the one that started it
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def available_bytes(device: torch.device, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
