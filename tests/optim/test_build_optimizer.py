@@ -125,6 +125,24 @@ def test_rates_are_shares_of_their_peaks(name: str) -> None:
         assert [group["lr"] for group in optimizer.param_groups] == [peak * share for peak in peaks]
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+def test_rates_on_the_device_are_the_same_to_the_bit(name: str) -> None:
+    number, tensor = network(), network()
+    optimizers = [build_optimizer(module, settings(name, head_lr=3.0), head=("5",)) for module in (number, tensor)]
+    for step in range(6):
+        share = 1 / (step + 3)
+        set_rates(optimizers[0], share)
+        set_rates(optimizers[1], torch.tensor(share, dtype=torch.float64))
+        rates = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
+        assert rates[0] == rates[1]
+        for module, optimizer in zip((number, tensor), optimizers, strict=True):
+            random = torch.Generator().manual_seed(step)
+            module(torch.randn(6, 3, 4, 4, generator=random)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(torch.equal(one, other) for one, other in zip(weights(number), weights(tensor), strict=True))
+
+
 def test_an_undecided_setting_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="undecided"):
         build_optimizer(network(), OptimizerConfig(name="sgd", lr=0.1), head=())

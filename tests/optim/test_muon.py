@@ -1,6 +1,7 @@
 """Muon against torch's Muon and AdamW, and against the singular value decomposition."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -117,3 +118,52 @@ def test_it_takes_no_closure() -> None:
     optimizer = Muon([{"params": [torch.zeros(2, 2, requires_grad=True)]}], momentum=0.9, betas=(0.9, 0.999))
     with pytest.raises(ValueError, match="closure"):
         optimizer.step(lambda: None)
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (2, 3)])
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_a_flag_leaves_everything_as_it_was_to_the_bit(bad: tuple[int, ...], as_tensor: bool) -> None:
+    """As if the step had not been asked for; the rates may be numbers or lie on the device."""
+    torch.manual_seed(0)
+    ours = [torch.randn(shape, requires_grad=True) for shape in ((6, 9), (8, 4, 3, 3), (7,))]
+    theirs = copy.deepcopy(ours)
+    optimizers = []
+    for parameters in (ours, theirs):
+        groups = [
+            {"params": parameters[:2], "lr": 0.02, "weight_decay": 0.1},
+            {"params": parameters[2:], "lr": 0.01, "weight_decay": 0.1, "orthogonal": False, "fused": True},
+        ]
+        optimizers.append(Muon(groups, momentum=0.9, betas=(0.9, 0.999)))
+    for step in range(5):
+        for mine, its in zip(ours, theirs, strict=True):
+            its.grad = torch.randn(its.shape)
+            mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
+        for group, other in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+            rate = other["lr"] * 0.9
+            other["lr"], group["lr"] = rate, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate
+        optimizers[0].found_inf = torch.tensor(float(step in bad))
+        optimizers[0].step()
+        if step not in bad:
+            optimizers[1].step()
+    for mine, its in zip(ours, theirs, strict=True):
+        assert mine.detach().numpy().tobytes() == its.detach().numpy().tobytes()
+        states = [optimizer.state[tensor] for optimizer, tensor in zip(optimizers, (mine, its), strict=True)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+def test_it_takes_a_flag_where_its_adamw_is_fused() -> None:
+    matrix, vector = torch.zeros(4, 4, requires_grad=True), torch.zeros(3, requires_grad=True)
+    for fused in (True, None):
+        groups = [{"params": [matrix]}, {"params": [vector], "orthogonal": False, "fused": fused}]
+        assert Muon(groups, momentum=0.9, betas=(0.9, 0.999)).takes_found_inf == bool(fused)
+
+
+def test_rates_on_the_device_move_weights_in_half_as_finely() -> None:
+    """The size of a step is not rounded to the format of the weights."""
+    moved = []
+    for rate in (0.0123, torch.tensor(0.0123)):
+        weight = torch.zeros(4, 4, dtype=torch.bfloat16, requires_grad=True)
+        weight.grad = torch.eye(4, dtype=torch.bfloat16)
+        Muon([{"params": [weight], "lr": rate}], momentum=0.0, betas=(0.9, 0.999)).step()
+        moved.append(weight.detach())
+    torch.testing.assert_close(moved[0], moved[1], rtol=2**-8, atol=0)

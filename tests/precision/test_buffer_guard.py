@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from small_networks import sgd
 from torch import Tensor, nn
@@ -37,9 +38,10 @@ def _forward(precision: Precision, model: nn.Module, inputs: Tensor) -> Tensor:
         return model(inputs)
 
 
-def test_buffers_of_every_kind_are_put_back() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_buffers_of_every_kind_are_put_back(waits: bool) -> None:
     model = Counting()
-    precision = Precision("fp32", model, torch.optim.SGD(model.parameters(), lr=0.0))
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
     reference = model.mean
     for number in range(1, 4):
         precision.backward(_forward(precision, model, torch.ones(1, 2)).sum())
@@ -51,12 +53,13 @@ def test_buffers_of_every_kind_are_put_back() -> None:
     assert torch.equal(reference, torch.zeros(2))
 
 
-def test_buffers_keep_their_place_in_memory() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_buffers_keep_their_place_in_memory(waits: bool) -> None:
     """An average of the weights, a saved state or a graph may hold on to them."""
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
     held = model.state_dict()
     places = {name: tensor.data_ptr() for name, tensor in held.items()}
-    precision = Precision("fp32", model, sgd(model))
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
     with precision.forward():
         loss = model(torch.tensor([[math.inf, 1.0], [0.0, 2.0]])).sum()
     precision.backward(loss)
@@ -65,10 +68,11 @@ def test_buffers_keep_their_place_in_memory() -> None:
     assert torch.equal(held["0.running_mean"], torch.zeros(2))
 
 
-def test_only_training_is_remembered() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_only_training_is_remembered(waits: bool) -> None:
     """Between an evaluation and the next step, a person may load other statistics; these are what is put back."""
     model = Counting()
-    precision = Precision("fp32", model, sgd(model))
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
     model.eval()
     _forward(precision, model, torch.ones(1, 2))
     model.train()
@@ -77,12 +81,61 @@ def test_only_training_is_remembered() -> None:
     assert int(model.count) == 70
 
 
-def test_a_moved_network_is_noticed() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_moved_network_is_noticed(waits: bool) -> None:
     model = Counting()
-    precision = Precision("fp32", model, sgd(model))
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
     skip(precision, model)
     model.double()
     model.float()
     model.mean.fill_(3.0)
     skip(precision, model)
     assert torch.equal(model.mean, torch.full((2,), 3.0))
+
+
+class Collecting(nn.Module):
+    """A layer whose buffer grows with each forward pass, and was absent at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.register_buffer("seen", None)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen = inputs.detach() if self.seen is None else torch.cat([self.seen, inputs.detach()])
+        return self.linear(inputs)
+
+
+class Remembering(nn.Linear):
+    """A layer with a buffer that becomes a view of the input."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.register_buffer("last", torch.zeros(2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.last = inputs.detach()[0]
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_buffers_that_change_their_shape_are_put_back(waits: bool) -> None:
+    model = Collecting()
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
+    skip(precision, model)
+    assert model.seen is None
+    precision.backward(_forward(precision, model, torch.ones(1, 2)).sum())
+    assert precision.step().applied
+    skip(precision, model)
+    assert torch.equal(model.seen, torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_a_buffer_is_a_view_of_stays_as_it_is(waits: bool) -> None:
+    model = Remembering()
+    precision = Precision("fp32", model, sgd(model, fused=True), waits=waits)
+    inputs = torch.full((1, 2), math.inf)
+    precision.backward(_forward(precision, model, inputs).sum())
+    assert not precision.step().applied
+    assert inputs.isinf().all()
+    assert torch.equal(model.last, torch.zeros(2))

@@ -23,51 +23,72 @@ def update(scale: LossScale, pattern: str) -> list[float]:
     """Apply a pattern such as `..x.`, x for an overflow; return the scale after each step."""
     seen = []
     for sign in pattern:
-        scale.update(overflowed=sign == "x")
+        scale.update(applied=sign != "x")
         seen.append(float(scale.scale))
     return seen
 
 
-@pytest.mark.parametrize("make_optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("seed", range(3))
-def test_equals_grad_scaler_on_random_patterns_of_infinities(seed: int, make_optimizer: str) -> None:
-    """100 steps each, a quarter of them with an infinity or NaN somewhere: parameters, states and scales agree."""
-    chance = random.Random(seed)
-    torch.manual_seed(seed)
-    ours = nn.Linear(5, 3)
-    theirs = copy.deepcopy(ours)
+class Contestant:
+    """A linear layer and its optimizer, fused as the device's own decision needs it."""
 
-    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        if make_optimizer == "sgd":
-            return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        return torch.optim.AdamW(model.parameters(), lr=0.01)
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self.model = copy.deepcopy(model)
+        parameters = self.model.parameters()
+        if name == "sgd":
+            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, fused=True)
+        else:
+            self.optimizer = torch.optim.AdamW(parameters, lr=0.01, fused=True)
 
-    our_optimizer, their_optimizer = optimizer(ours), optimizer(theirs)
-    precision = Precision(PrecisionConfig(mode="fp16", scale_interval=5), ours, our_optimizer)
-    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, growth_interval=5)
-    num_skipped = 0
-    for _ in range(100):
+    def tensors(self) -> list[torch.Tensor]:
+        """Parameters and the optimizer's state."""
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [*self.model.parameters(), *states]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("block", range(10))
+def test_equals_grad_scaler_on_random_patterns_of_infinities(block: int, name: str) -> None:
+    """A thousand patterns in all, of ten steps of which a quarter has an infinity or NaN somewhere.
+
+    Parameters, states and scales agree, whether the host decides or the device. The floor and the cap, which torch's
+    scaler lacks, are never reached.
+    """
+    for pattern in range(50 * block, 50 * block + 50):
+        follow_grad_scaler(pattern, name)
+
+
+def follow_grad_scaler(pattern: int, name: str) -> None:
+    chance = random.Random(pattern)
+    torch.manual_seed(pattern)
+    model = nn.Linear(5, 3)
+    theirs, *ours = (Contestant(model, name) for _ in range(3))
+    theirs.optimizer._step_supports_amp_scaling = False  # the scaler skips by itself: see the test of momentum's start
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, growth_interval=3)
+    config = PrecisionConfig(mode="fp16", scale_interval=3)
+    precisions = [
+        Precision(config, mine.model, mine.optimizer, waits=waits)
+        for mine, waits in zip(ours, (True, False), strict=True)
+    ]
+    for _ in range(10):
         inputs, targets = torch.randn(4, 5), torch.randn(4, 3)
-        precision.backward(((ours(inputs) - targets) ** 2).mean())
-        scaler.scale(((theirs(inputs) - targets) ** 2).mean()).backward()
-        if chance.random() < 0.25:
-            place, poison = chance.randrange(3), chance.choice([float("inf"), float("-inf"), float("nan")])
-            for model in (ours, theirs):
-                model.bias.grad[place] = poison
-        outcome = precision.step()
-        scaler.step(their_optimizer)
+        place = chance.randrange(3) if chance.random() < 0.25 else None
+        poison = chance.choice([float("inf"), float("-inf"), float("nan")])
+        scaler.scale((theirs.model(inputs) - targets).square().mean()).backward()
+        for mine, precision in zip(ours, precisions, strict=True):
+            precision.backward((mine.model(inputs) - targets).square().mean())
+        if place is not None:
+            for each in (theirs, *ours):
+                each.model.bias.grad[place] = poison
+        scaler.step(theirs.optimizer)
         scaler.update()
-        their_optimizer.zero_grad()
-        num_skipped += not outcome.applied
-        assert precision.scale is not None
-        assert 2.0**-10 < float(precision.scale) == scaler.get_scale() < 2.0**24
-        assert torch.equal(ours.weight, theirs.weight)
-        assert torch.equal(ours.bias, theirs.bias)
-    assert 10 < num_skipped < 50
-    for mine, other in zip(our_optimizer.state.values(), their_optimizer.state.values(), strict=True):
-        assert mine.keys() == other.keys()
-        assert all(torch.equal(mine[name], other[name]) for name in mine)
-    assert scaler.state_dict()["_growth_tracker"] == precision.state_dict()["scaling"]["tracker"]
+        theirs.optimizer.zero_grad()
+        for precision in precisions:
+            assert bool(precision.step().applied) == (place is None)
+            assert precision.scale is not None
+            assert 2.0**-10 < float(precision.scale) == scaler.get_scale() < 2.0**24
+    for mine, precision in zip(ours, precisions, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(mine.tensors(), theirs.tensors(), strict=True))
+        assert scaler.state_dict()["_growth_tracker"] == precision.state_dict()["scaling"]["tracker"]
 
 
 def test_C3_scale_floor() -> None:

@@ -194,3 +194,14 @@ def test_C9_the_rate_follows_the_steps_that_were_applied() -> None:
         seen.append(built.share(applied))
         applied += not skipped
     assert seen == [built.share(step) for step in (0, 1, 1, 1, 2, 3, 3)]
+
+
+@pytest.mark.parametrize("shape", DECAYS)
+def test_a_count_on_the_device_picks_the_same_share(shape: str) -> None:
+    built = schedule("10it", shape=shape)
+    for factor in (1.0, 0.3):
+        if built.plateau is not None:
+            built.plateau.factor = factor
+        for step in (0, 1, 9, 10, 55, 99):
+            share = built.share_at(torch.tensor(step))
+            assert (share.shape, share.dtype, float(share)) == ((), torch.float64, built.share(step))

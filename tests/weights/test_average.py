@@ -139,3 +139,71 @@ def test_a_saved_average_goes_on_as_if_never_saved(stop: int) -> None:
     one, other = flat(whole.state_dict()), flat(second.state_dict())
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def everything(average: Average) -> list[bytes]:
+    tensors = (tensor.reshape(-1).view(torch.uint8) for tensor in average.module.state_dict().values())
+    return [*(tensor.numpy().tobytes() for tensor in tensors), str(average.num_updates).encode()]
+
+
+def mixed() -> nn.Module:
+    """Numbers of several kinds and layouts, a counter, a shared weight."""
+    module = nn.ModuleDict({"net": network(), "brief": nn.Linear(3, 3).bfloat16(), "long": nn.Linear(2, 2).double()})
+    module["short"] = nn.Linear(2, 5).half()
+    module["conv"] = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    module["twin"] = nn.Linear(2, 2).double()
+    module["twin"].weight = module["long"].weight
+    return module
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.3, 0.999])
+@pytest.mark.parametrize("portion", [2**24, 20, 1])
+def test_the_device_decides_as_the_host_does_to_the_bit(
+    decay: float, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In portions of any size; the share of a step is below and above a half."""
+    monkeypatch.setattr("halftone.weights.average._PORTION", portion)
+    torch.manual_seed(0)
+    module = mixed()
+    host, device = Average(module, decay), Average(module, decay)
+    for step in range(24):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        module["net"].train()(torch.rand(5, 3))
+        good = step % 3 != 0
+        host.update(good)
+        device.update(torch.tensor(good))
+        assert everything(host) == everything(device)
+    assert host.num_updates == device.num_updates == 16
+
+
+def test_a_step_that_was_not_applied_changes_no_bit() -> None:
+    """Not even the sign of a zero, and whatever the network holds."""
+    module = mixed()
+    average = Average(module, 0.9)
+    with torch.no_grad():
+        for tensor in average.module.parameters():
+            tensor[..., 0] = -0.0
+        for tensor in module.parameters():
+            tensor.fill_(float("nan"))
+    module["net"][1].num_batches_tracked += 7
+    before = everything(average)
+    average.update(False)
+    average.update(torch.tensor(False))
+    assert everything(average) == before
+
+
+def test_a_count_on_the_device_is_saved_as_a_number_and_goes_on_from_one() -> None:
+    module = network()
+    first, second = Average(module, 0.99), Average(module, 0.99)
+    for _ in range(3):
+        first.update(torch.tensor(True))
+    state = first.state_dict()
+    assert state["num_updates"] == 3
+    assert type(state["num_updates"]) is int
+    second.load_state_dict(state)
+    wander(module, 1)
+    first.update(torch.tensor(True))
+    second.update(True)
+    assert everything(first) == everything(second)

@@ -14,7 +14,7 @@ class StepTaken:
 
     tried: int
     """Updates tried so far, this one included."""
-    step: int
+    step: int | Tensor
     """Updates applied so far; skipped ones do not count."""
     epoch: int
     """From 1."""
@@ -25,9 +25,9 @@ class StepTaken:
     """Mean training loss of the batch, []."""
     num_correct: Tensor | None
     """Correct predictions in the batch, []; None where labels are mixed."""
-    lr: float
+    lr: float | Tensor
     """Rate of the first group."""
-    applied: bool
+    applied: bool | Tensor
     loss_scale: Tensor | None
     grad_norm: Tensor | None
     seconds: float

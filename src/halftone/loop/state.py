@@ -4,19 +4,28 @@ Orders, augmentations and rates are functions of the seed and the counters here,
 """
 
 import random
-from dataclasses import dataclass, fields
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from halftone.loop.arriving import Arriving, Tried
 from halftone.loop.session import Session
+from halftone.optim.build import set_rates
+
+_UNSAVED = {"saved": False}
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where the run is. Sums belong to the epoch under way and are kept on the device."""
+    """Where the run is. Sums belong to the epoch under way and are kept on the device.
+
+    Where the device decides which updates are applied, the numbers that follow from it lag behind; see `settle`.
+    """
 
     loss_sum: Tensor
     """Of the applied steps, weighted by their images, []."""
@@ -39,6 +48,14 @@ class Progress:
     train_seconds: float = 0.0
     """Of the epoch under way, without evaluation."""
     stopped: bool = False
+    under_way: deque[Tried] = field(default_factory=deque, metadata=_UNSAVED)
+    """Steps of which the host has not heard yet whether they were applied."""
+    last_applied: bool = field(default=False, metadata=_UNSAVED)
+    """Whether the last step that the host has heard of was applied."""
+    longest_row: int = field(default=0, metadata=_UNSAVED)
+    """The most skipped steps in a row."""
+    row_end: int = field(default=0, metadata=_UNSAVED)
+    """The last step of that row, by the number tried."""
 
     @classmethod
     def start(cls, device: torch.device) -> "Progress":
@@ -47,12 +64,37 @@ class Progress:
         zero = torch.zeros((), dtype=exact, device=device)
         return cls(loss_sum=zero, num_correct=torch.zeros((), dtype=torch.int64, device=device))
 
-    def count(self, loss: Tensor, num_correct: Tensor | None, num_images: int) -> None:
-        """Add an applied step to the sums, without waiting for the device."""
-        self.loss_sum.add_(loss, alpha=num_images)
-        self.num_images += num_images
-        if num_correct is not None:
-            self.num_correct += num_correct
+    def count(self, applied: bool | Tensor, loss: Tensor, num_correct: Tensor | None, num_images: int) -> None:
+        """Add the last step tried to the sums if it was applied, without waiting for the device."""
+        if isinstance(applied, Tensor):
+            torch.where(applied, self.loss_sum.add(loss, alpha=num_images), self.loss_sum, out=self.loss_sum)
+            if num_correct is not None:
+                self.num_correct += num_correct * applied
+            self.under_way.append(Tried(Arriving(applied), num_images, self.tried))
+            return
+        if applied:
+            self.loss_sum.add_(loss, alpha=num_images)
+            if num_correct is not None:
+                self.num_correct += num_correct
+        self._hear_of(applied, num_images, self.tried)
+
+    def hear(self, *, behind: int = 0) -> None:
+        """Learn what became of all steps but the last `behind`, waiting for the device if it is not done with them."""
+        while len(self.under_way) > behind:
+            step = self.under_way.popleft()
+            self._hear_of(step.applied.read(), step.num_images, step.tried)
+
+    def _hear_of(self, applied: bool, num_images: int, tried: int) -> None:
+        self.last_applied = applied
+        if applied:
+            self.step += 1
+            self.num_images += num_images
+            self.skipped_in_row = 0
+            return
+        self.skipped += 1
+        self.skipped_in_row += 1
+        if self.skipped_in_row > self.longest_row:
+            self.longest_row, self.row_end = self.skipped_in_row, tried
 
     def begin_epoch(self) -> None:
         """Forget the sums of the last epoch."""
@@ -61,10 +103,18 @@ class Progress:
         self.num_correct.zero_()
 
 
+def settle(session: Session, progress: Progress) -> None:
+    """Wait for the steps under way, so that the host knows what the device does, and rates are numbers again."""
+    progress.hear()
+    if isinstance(session.optimizer.param_groups[0]["lr"], Tensor):
+        set_rates(session.optimizer, session.schedule.share(progress.step - progress.last_applied))
+
+
 def capture(session: Session, progress: Progress) -> dict[str, Any]:
     """Return the whole state as a tree of dictionaries, lists, numbers, strings and tensors."""
+    settle(session, progress)
     state: dict[str, Any] = {
-        "progress": {field.name: getattr(progress, field.name) for field in fields(progress)},
+        "progress": {name: getattr(progress, name) for name in _saved(progress)},
         "model": session.model.state_dict(),
         "unlisted": _unlisted_buffers(session.model),
         "optimizer": session.optimizer.state_dict(),
@@ -80,12 +130,12 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
 
 def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None:
     """Put a captured state back. The random streams come last: nothing after this may draw from them."""
-    for field in fields(progress):
-        value = state["progress"][field.name]
+    for name in _saved(progress):
+        value = state["progress"][name]
         if isinstance(value, Tensor):
-            getattr(progress, field.name).copy_(value)
+            getattr(progress, name).copy_(value)
         else:
-            setattr(progress, field.name, value)
+            setattr(progress, name, value)
     session.model.load_state_dict(state["model"])
     for name, buffer in _unlisted_buffers(session.model).items():
         buffer.copy_(state["unlisted"][name])
@@ -96,6 +146,10 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     if session.average is not None:
         session.average.load_state_dict(state["average"])
     _restore_random(session.device, state["random"])
+
+
+def _saved(progress: Progress) -> Iterator[str]:
+    return (field.name for field in fields(progress) if field.metadata.get("saved", True))
 
 
 def _unlisted_buffers(model: nn.Module) -> dict[str, Tensor]:

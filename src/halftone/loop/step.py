@@ -15,22 +15,23 @@ from halftone.optim.loss import main_output
 class StepResult:
     """What an update came to; the tensors are on the device and were not waited for."""
 
-    applied: bool
+    applied: bool | Tensor
     loss: Tensor
     num_correct: Tensor | None
     grad_norm: Tensor | None
 
 
-def update(session: Session, batch: Batch, *, step: int, tried: int) -> StepResult:
+def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) -> StepResult:
     """Train on one batch.
 
     Args:
         session: the built things.
         batch: uint8 images and labels on the device.
-        step: updates applied before this one; the schedule follows it.
+        step: updates applied before this one, a number or on the device, []; the schedule follows it.
         tried: updates tried before this one; the random streams follow it.
     """
-    set_rates(session.optimizer, session.schedule.share(step))
+    schedule = session.schedule
+    set_rates(session.optimizer, schedule.share_at(step) if isinstance(step, Tensor) else schedule.share(step))
     images, targets = session.augment(batch, tried)
     images = session.prepare(images)
     total, correct = None, None
@@ -52,8 +53,8 @@ def update(session: Session, batch: Batch, *, step: int, tried: int) -> StepResu
     if session.penalty is not None:
         session.penalty.add_gradients(session.precision.scale)
     outcome = session.precision.step()
-    if outcome.applied and session.average is not None:
-        session.average.update()
+    if session.average is not None:
+        session.average.update(outcome.applied)
     return StepResult(outcome.applied, total, correct, outcome.grad_norm)
 
 

@@ -3,7 +3,11 @@
 import time
 from collections.abc import Generator, Iterator
 
+import torch
+
 from halftone.base.errors import Diverged
+from halftone.data.feed import Batch
+from halftone.loop.blame import blame
 from halftone.loop.evaluate import Evaluation, evaluate
 from halftone.loop.events import (
     EpochDone,
@@ -15,7 +19,7 @@ from halftone.loop.events import (
     Unreadable,
 )
 from halftone.loop.session import Session
-from halftone.loop.state import Progress
+from halftone.loop.state import Progress, settle
 from halftone.loop.step import update
 from halftone.system.memory import peak_bytes
 
@@ -24,6 +28,9 @@ def train(session: Session, progress: Progress, *, max_skipped: int) -> Iterator
     """Train from where `progress` stands to the end, evaluating after each epoch.
 
     Whenever an event comes out, the session and the progress are at rest and can be saved.
+
+    Where the device decides which updates are applied, the host hears of each half of `max_skipped` steps later, so as
+    not to wait for it, and of all at the end of an epoch.
 
     Raises:
         Diverged: `max_skipped` steps in a row had gradients that are not finite.
@@ -39,10 +46,13 @@ def _has_steps_left(session: Session, progress: Progress) -> bool:
 
 def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iterator[LoopEvent]:
     session.enter_training()
+    settle(session, progress)
+    step = progress.step if session.precision.waits else torch.full((), progress.step, device=session.device)
     remaining = session.max_batches - progress.tried
     end = min(session.batches_per_epoch, progress.batch + remaining)
     first = progress.batch * session.batch_size
     order = session.order(progress.epoch)[first : end * session.batch_size]
+    batch: Batch | None = None
     clock = time.perf_counter()
     for batch in session.feed.batches(order, session.batch_size, epoch=progress.epoch, first=first):
         for fault in batch.faults:
@@ -51,23 +61,19 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             progress.batch += 1
             progress.tried += 1
             continue
-        result = update(session, batch, step=progress.step, tried=progress.tried)
+        result = update(session, batch, step=step, tried=progress.tried)
+        step = step + result.applied
         progress.tried += 1
         progress.batch += 1
-        if result.applied:
-            progress.step += 1
-            progress.skipped_in_row = 0
-            progress.count(result.loss, result.num_correct, len(batch.labels))
-        else:
-            progress.skipped += 1
-            progress.skipped_in_row += 1
+        progress.count(result.applied, result.loss, result.num_correct, len(batch.labels))
+        progress.hear(behind=max_skipped // 2)
         now = time.perf_counter()
         progress.seconds += now - clock
         progress.train_seconds += now - clock
         clock = now
         yield StepTaken(
             tried=progress.tried,
-            step=progress.step,
+            step=step,
             epoch=progress.epoch + 1,
             batch=progress.batch,
             num_images=len(batch.labels),
@@ -79,12 +85,28 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             grad_norm=result.grad_norm,
             seconds=progress.seconds,
         )
-        if progress.skipped_in_row >= max_skipped:
-            raise Diverged(
-                f"training diverged: {progress.skipped_in_row} steps in a row, up to step {progress.tried}, "
-                "had gradients that are not finite",
-                hint="lower --lr, lengthen --warmup, set --optimizer.clip 1, or train with --precision fp32",
-            )
+        _refuse_divergence(session, progress, batch, max_skipped)
+    clock = time.perf_counter()
+    settle(session, progress)
+    waited = time.perf_counter() - clock
+    progress.seconds += waited
+    progress.train_seconds += waited
+    _refuse_divergence(session, progress, batch, max_skipped)
+
+
+def _refuse_divergence(session: Session, progress: Progress, batch: Batch | None, max_skipped: int) -> None:
+    """Stop after too many skipped steps, with the layer that a pass over the last batch blames."""
+    if progress.longest_row < max_skipped:
+        return
+    said = (
+        f"training diverged: {progress.longest_row} steps in a row, up to step {progress.row_end}, had gradients "
+        "that are not finite"
+    )
+    fault, remedy = ("", "") if batch is None else blame(session, batch, tried=progress.tried - 1)
+    raise Diverged(
+        f"{said}: {fault}" if fault else said,
+        hint=remedy or "lower --lr, lengthen --warmup, set --optimizer.clip 1, or train with --precision fp32",
+    )
 
 
 def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:

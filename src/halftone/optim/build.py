@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from halftone.base.records import decided
 from halftone.optim.config import OptimizerConfig
@@ -58,7 +58,12 @@ def _muon_groups(
             yield torch_group(replace(group, parameters=rest), rest_lr, l2, orthogonal=False, fused=fused)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Set the rate of each group to a share of its peak."""
+def set_rates(optimizer: torch.optim.Optimizer, share: float | Tensor) -> None:
+    """Set the rate of each group to a share of its peak.
+
+    A share that lies on the device, [] in float64, makes rates that lie there, for optimizers that take them. The
+    fused ones read them on a GPU as float32.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * share
+        rate = group["peak"] * share
+        group["lr"] = rate.float() if isinstance(rate, Tensor) and rate.device.type != "cpu" else rate

@@ -10,17 +10,26 @@ from halftone.optim.config import LossConfig
 class Criterion:
     """Cross-entropy with label smoothing and class weights, over one output or several."""
 
-    def __init__(self, config: LossConfig, *, class_weights: Tensor | None = None, auxiliary: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        *,
+        class_weights: Tensor | None = None,
+        auxiliary: float = 0.0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """Prepare the loss.
 
         Args:
             config: settled.
             class_weights: [classes], mean one over the training set, or None.
             auxiliary: weight of the outputs beside the main one.
+            dtype: to compute the loss in; without it, as autocast does: in fp32.
         """
         self._smoothing = config.label_smoothing
         self._weights = class_weights
         self._auxiliary = auxiliary
+        self._dtype = dtype
 
     def __call__(self, outputs: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """Return the mean loss of a batch, [].
@@ -38,10 +47,18 @@ class Criterion:
         return loss
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self._dtype is None:
+            return self._entropy(logits, targets)
+        with torch.autocast(logits.device.type, enabled=False):
+            soft = targets.is_floating_point()
+            return self._entropy(logits.to(self._dtype), targets.to(self._dtype) if soft else targets)
+
+    def _entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self._weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         # divided by the number of images, not by the sum of their weights, so that parts of a batch add up
-        total = F.cross_entropy(logits, targets, weight=self._weights, label_smoothing=self._smoothing, reduction="sum")
+        weights = self._weights if self._dtype is None else self._weights.to(self._dtype)
+        total = F.cross_entropy(logits, targets, weight=weights, label_smoothing=self._smoothing, reduction="sum")
         return total / len(logits)
 
 

@@ -45,11 +45,19 @@ def _multiplies_bf16(device: torch.device) -> bool:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for groups with `orthogonal`, AdamW for the others."""
 
+    found_inf: Tensor | None
+    """As in torch's fused optimizers: where this is there during `step`, [], and not zero, nothing changes."""
+
     def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float, betas: tuple[float, float]) -> None:
         """Take groups with `params`, `lr`, `weight_decay`, `orthogonal` and, for the others, `fused` as in AdamW."""
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "orthogonal": True, "fused": None})
         self._momentum = momentum
         self._betas = betas
+
+    @property
+    def takes_found_inf(self) -> bool:
+        """Whether `found_inf` is heeded: the AdamW of torch does so only where it is fused."""
+        return all(group["orthogonal"] or group["fused"] for group in self.param_groups)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -66,19 +74,24 @@ class Muon(torch.optim.Optimizer):
                 self._step_adamw(parameters, group)
 
     def _step_orthogonal(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        lr = group["lr"]
-        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+        lr, found_inf = group["lr"], getattr(self, "found_inf", None)
+        good = None if found_inf is None else found_inf == 0
         for parameter in parameters:
             gradient, state = parameter.grad, self.state[parameter]
             assert gradient is not None
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             momentum = state["momentum"]
+            before = None if good is None else (parameter.clone(), momentum.clone())
+            parameter.mul_(1 - lr * group["weight_decay"])
             momentum.lerp_(gradient, 1 - self._momentum)
             ahead = gradient.lerp(momentum, self._momentum)  # Nesterov
             matrix = ahead.reshape(len(ahead), -1)
             size = lr * _RMS * max(matrix.shape) ** 0.5
-            parameter.add_(orthogonalise(matrix).reshape(parameter.shape), alpha=-size)
+            _subtract(parameter, orthogonalise(matrix).reshape(parameter.shape), size)
+            if good is not None and before is not None:
+                torch.where(good, parameter, before[0], out=parameter)
+                torch.where(good, momentum, before[1], out=momentum)
 
     def _step_adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -104,4 +117,14 @@ class Muon(torch.optim.Optimizer):
             weight_decay=group["weight_decay"],
             eps=1e-8,
             maximize=False,
+            found_inf=getattr(self, "found_inf", None),
         )
+
+
+def _subtract(parameter: Tensor, update: Tensor, size: float | Tensor) -> None:
+    """Subtract size times an update, rounding once; the size may be a number or lie on the device, []."""
+    if not isinstance(size, Tensor):
+        parameter.add_(update, alpha=-size)
+        return
+    wide = torch.promote_types(parameter.dtype, torch.float32)  # in half, the size itself would be rounded
+    parameter.copy_(torch.addcmul(parameter.to(wide), update.to(wide), -size.to(wide)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from halftone.precision.config import Mode
+from halftone.precision.config import Mode, lowered
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,30 +20,60 @@ class Format:
     largest: float
     smallest_normal: float
 
+    @property
+    def smallest(self) -> float:
+        """The smallest number above zero, a subnormal one."""
+        return self.smallest_normal * 2.0**-self.mantissa_bits
+
+
+def _format(name: str, exponent_bits: int, mantissa_bits: int, dtype: torch.dtype) -> Format:
+    held = torch.finfo(dtype)
+    return Format(name, exponent_bits, mantissa_bits, held.max, held.smallest_normal)
+
 
 FORMATS = {
-    "fp32": Format("fp32", 8, 23, torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny),
-    "tf32": Format("tf32", 8, 10, torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny),
-    "bf16": Format("bf16", 8, 7, torch.finfo(torch.bfloat16).max, torch.finfo(torch.bfloat16).tiny),
-    "fp16": Format("fp16", 5, 10, torch.finfo(torch.float16).max, torch.finfo(torch.float16).tiny),
+    "fp32": _format("fp32", 8, 23, torch.float32),
+    "tf32": _format("tf32", 8, 10, torch.float32),
+    "bf16": _format("bf16", 8, 7, torch.bfloat16),
+    "fp16": _format("fp16", 5, 10, torch.float16),
+    "fp8-e4m3": _format("fp8-e4m3", 4, 3, torch.float8_e4m3fn),
+    "fp8-e5m2": _format("fp8-e5m2", 5, 2, torch.float8_e5m2),
 }
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_NAMES = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float64: "fp64",
+    torch.float8_e4m3fn: "fp8-e4m3",
+    torch.float8_e5m2: "fp8-e5m2",
+}
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return a type's short name, `bf16` for `torch.bfloat16`."""
+    return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
 
 
 def autocast_dtype(mode: Mode) -> torch.dtype | None:
     """Return the type that autocast lowers to, or None where there is nothing to lower."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mode)
+    return _HALVES.get(lowered(mode))
 
 
 def autocast(device_type: str, mode: Mode) -> AbstractContextManager[Any]:
     """Return the context of a forward pass in a mode; on CUDA, what stays in fp32 follows `float32_arithmetic`."""
     dtype = autocast_dtype(mode)
-    lowered = nullcontext() if dtype is None else torch.autocast(device_type, dtype)
-    return _both(float32_arithmetic(mode), lowered) if device_type == "cuda" else lowered
+    inner = nullcontext() if dtype is None else torch.autocast(device_type, dtype)
+    return together(float32_arithmetic(mode), inner) if device_type == "cuda" else inner
 
 
 @contextmanager
-def _both(outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]) -> Iterator[None]:
-    with outer, inner:
+def together(*contexts: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enter one context within another."""
+    if not contexts:
+        yield
+        return
+    with contexts[0], together(*contexts[1:]):
         yield
 
 

@@ -7,6 +7,8 @@ pass, so one batch with an infinite activation spoils them for good, however sou
 import torch
 from torch import Tensor, nn
 
+from halftone.system.packed import Packed, by_type
+
 
 class BufferGuard:
     """Remembers the buffers of a network as they were before the first forward pass of a step."""
@@ -16,8 +18,10 @@ class BufferGuard:
         self._model = model
         self._places = [(layer._buffers, name) for layer in model.modules() for name in layer._buffers]
         self._buffers: list[Tensor | None] = []
-        self._copies: list[tuple[list[Tensor], list[Tensor]]] = []
+        self._copies: list[tuple[list[Tensor], Packed]] = []
         """Buffers and their copies, by type, so that a GPU copies all of a type at once."""
+        self._spare: list[Packed] = []
+        """Room for as much again, where the device chooses between the copies and what stands there now."""
         self._remembers = False
 
     def remember(self) -> None:
@@ -28,29 +32,48 @@ class BufferGuard:
         with torch.no_grad():
             if list(map(id, buffers)) != list(map(id, self._buffers)):
                 self._buffers = buffers
-                self._copies = [(group, [buffer.clone() for buffer in group]) for group in _by_type(buffers)]
-            else:
-                for group, copies in self._copies:
-                    torch._foreach_copy_(copies, group)
+                self._copies, self._spare = [(group, Packed(group)) for group in by_type(buffers)], []
+            for group, copies in self._copies:
+                copies.take(group)
         self._remembers = True
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Give the buffers the values that were remembered; also those that a layer has replaced meanwhile."""
-        if self._remembers:
+    def put_back(self, *, unless: bool | Tensor = False) -> None:
+        """Give the buffers the values that were remembered; also those that a layer has replaced meanwhile.
+
+        Args:
+            unless: the step was applied; a tensor [] is not waited for, but where a layer has replaced a buffer by
+                one of another shape or type.
+        """
+        if not self._remembers:
+            return
+        if isinstance(unless, Tensor):
+            now = [owner[name] for owner, name in self._places]
+            if all(map(_alike, now, self._buffers)):
+                self._choose(now, unless)
+                return
+        if not unless:
             for (owner, name), buffer in zip(self._places, self._buffers, strict=True):
                 owner[name] = buffer
             for group, copies in self._copies:
-                torch._foreach_copy_(group, copies)
+                copies.give(group)
+
+    def _choose(self, now: list[Tensor | None], applied: Tensor) -> None:
+        """Leave the buffers as they are now where a flag, [], says so, and put them back otherwise."""
+        for at, ((owner, name), buffer) in enumerate(zip(self._places, self._buffers, strict=True)):
+            if (found := now[at]) is not None and found is not buffer:  # it may be a view of anything: leave that alone
+                owner[name] = now[at] = found.clone()
+        self._spare = self._spare or [Packed(group) for group, _ in self._copies]
+        for group, (_, copies), spare in zip(by_type(now), self._copies, self._spare, strict=True):
+            torch.where(applied, spare.take(group), copies.flat, out=spare.flat)
+            spare.give(group)
 
     def forget(self) -> None:
         """Begin the next step."""
         self._remembers = False
 
 
-def _by_type(buffers: list[Tensor | None]) -> list[list[Tensor]]:
-    groups: dict[torch.dtype, list[Tensor]] = {}
-    for buffer in buffers:
-        if buffer is not None:
-            groups.setdefault(buffer.dtype, []).append(buffer)
-    return list(groups.values())
+def _alike(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one is other or (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling (Micikevicius et al. 2018, section 3.2), with a floor and a cap.
+"""Loss scaling, dynamic or static (Micikevicius et al. 2018, section 3.2), with a floor and a cap.
 
 The rule is that of `torch.amp.GradScaler`, which has neither: under gradients that stay infinite its scale falls
 to zero, and the first finite step after that divides by it.
@@ -7,6 +7,7 @@ to zero, and the first finite step after that divides by it.
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from halftone.base.errors import ModelFileError
 from halftone.precision.config import PrecisionConfig
@@ -23,10 +24,20 @@ class LossScale:
         self._tracker = torch.zeros((), dtype=torch.int32, device=device)
         self._found = torch.zeros((), dtype=torch.float32, device=device)
 
-    def update(self, *, overflowed: bool) -> None:
-        """Shrink after a step whose gradients were not finite, grow after a long stretch of finite ones."""
-        config, scale = self._config, self.scale.clone()
-        self._found.fill_(overflowed)
+    def update(self, *, applied: bool | Tensor) -> None:
+        """Shrink after a step whose gradients were not finite, grow after a long stretch of finite ones.
+
+        Args:
+            applied: whether they were finite; a tensor [] on the device is not waited for.
+        """
+        config = self._config
+        if config.scaling == "static":
+            return
+        scale = self.scale.clone()
+        if isinstance(applied, Tensor):
+            torch.logical_not(applied, out=self._found)
+        else:
+            self._found.fill_(not applied)
         torch._amp_update_scale_(
             scale, self._tracker, self._found, config.scale_growth, config.scale_backoff, config.scale_interval
         )

@@ -10,8 +10,7 @@ for images, labels in loader:
 ```
 """
 
-import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from halftone.base.errors import ModelFileError
-from halftone.precision.config import Mode, PrecisionConfig
-from halftone.precision.formats import autocast, float32_arithmetic
+from halftone.precision.apply import apply_seen, apply_unseen, takes_a_flag, waits_by_default
+from halftone.precision.compute import Compute
+from halftone.precision.config import LayerFormat, Mode, PrecisionConfig, lowered, uses_scaling
 from halftone.precision.guard import BufferGuard
 from halftone.precision.scaling import LossScale
-
-_EPSILON = 1e-6
-"""As in `torch.nn.utils.clip_grad_norm_`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
     """What an optimizer step came to."""
 
-    applied: bool
-    """False if the gradients were not finite and the step was skipped."""
+    applied: bool | Tensor
+    """False if the gradients were not finite and the step was skipped. Where `Precision.waits` is false, a truth value
+    [] on the device; to ask whether it is true is to wait."""
     grad_norm: Tensor | None
     """The norm of all gradients before clipping, [] on the device; None unless it was asked for."""
 
@@ -52,18 +50,25 @@ class Precision:
         *,
         clip_norm: float | None = None,
         measure_norm: bool = False,
+        waits: bool | None = None,
     ) -> None:
         """Prepare the verbs.
 
         Args:
-            mode: a format, or a configuration with the constants of loss scaling; its mode must be decided.
-            model: the network, on its device.
+            mode: a format, or a configuration with formats of single layers and the constants of loss scaling; its
+                mode must be decided.
+            model: the network, on its device. Layers with a format of their own are marked on it.
             optimizer: over its parameters, all on one device. Those that are added later are noticed.
             clip_norm: scale the gradients down to this norm where they exceed it.
             measure_norm: report the norm of the gradients even without clipping.
+            waits: whether `step` reads the norm before it updates, or leaves the decision to the device and returns at
+                once. Without it, reads on the CPU and not on a GPU. An optimizer that takes no flag (RMSprop, NAdam,
+                those that are not fused) makes it wait in any case.
 
         Raises:
             ValueError: the mode is `auto`, the norm is not positive, or the mode is fp16 and so are the parameters.
+            RecipeError: an entry of `layers` matches no layer, or the mode is fp8 and nothing can be converted.
+            ResourceError: the mode is fp8, and the device or torchao is missing.
         """
         config = mode if isinstance(mode, PrecisionConfig) else PrecisionConfig(mode=mode)
         if config.mode == "auto":
@@ -71,32 +76,47 @@ class Precision:
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm = {clip_norm}: it must be above zero; without clipping it is None")
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if config.mode == "fp16" and any(parameter.dtype == torch.float16 for parameter in parameters):
-            raise ValueError("precision 'fp16' lowers in the forward pass; keep the parameters themselves in float32")
+        if lowered(config.mode) == "fp16" and any(parameter.dtype == torch.float16 for parameter in parameters):
+            raise ValueError(
+                f"precision '{config.mode}' lowers in the forward pass; keep the parameters themselves in float32"
+            )
         self.mode: Mode = config.mode
         self._optimizer = optimizer
         self._device = parameters[0].device
-        self._scaling = LossScale(config, self._device) if self.mode == "fp16" else None
+        self._compute = Compute(config, model, self._device)
+        self._scaling = LossScale(config, self._device) if uses_scaling(config) else None
         self._guard = BufferGuard(model)
         self._clip_norm = clip_norm
         self._reports_norm = measure_norm or clip_norm is not None
+        wanted = waits_by_default(self._device) if waits is None else waits
+        self.waits = wanted or not takes_a_flag(optimizer)
+        """Whether `step` reads the norm of the gradients, and so waits for the device."""
 
     @property
     def scale(self) -> Tensor | None:
         """The loss scale, [] on the device, or None where the loss is not scaled. A later step leaves it as it is."""
         return None if self._scaling is None else self._scaling.scale
 
+    @property
+    def layers(self) -> dict[str, LayerFormat]:
+        """The layers that compute in a format of their own, by name."""
+        return self._compute.layers
+
     def forward(self) -> AbstractContextManager[Any]:
         """Return the context in which the network and the loss compute."""
         self._guard.remember()
-        return autocast(self._device.type, self.mode)
+        if self._compute.halves is not None:
+            self._compute.halves.refresh()
+        return self._compute.forward()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss, [], scaled where the format needs it."""
         if self._scaling is not None:
             loss = loss * self._scaling.scale
-        with float32_arithmetic(self.mode) if self._device.type == "cuda" else nullcontext():
+        with self._compute.backward():
             loss.backward()
+        if self._compute.halves is not None:
+            self._compute.halves.hand_over_gradients()
 
     def step(self) -> StepOutcome:
         """Update the parameters from the gathered gradients and clear these; skip if their norm is not finite.
@@ -108,19 +128,15 @@ class Precision:
         norm = _total_norm(gradients)
         if self._scaling is not None:
             norm = norm / self._scaling.scale
-        length = norm.item()
-        applied = math.isfinite(length)
-        if applied:
-            if self._scaling is not None:
-                torch._foreach_mul_(gradients, self._scaling.scale.reciprocal())
-            if self._clip_norm is not None and length > self._clip_norm:
-                torch._foreach_mul_(gradients, self._clip_norm / (norm + _EPSILON))
-            self._optimizer.step()
-        else:
-            self._guard.put_back()
+        apply = apply_seen if self.waits else apply_unseen
+        applied = apply(self._optimizer, gradients, norm, scale=self.scale, clip_norm=self._clip_norm)
+        if applied is not True:
+            self._guard.put_back(unless=applied)
         self._guard.forget()
+        if self._compute.halves is not None:
+            self._compute.halves.forget()
         if self._scaling is not None:
-            self._scaling.update(overflowed=not applied)
+            self._scaling.update(applied=applied)
         for parameter in parameters:  # what zero_grad() does, without its overhead
             parameter.grad = None
         return StepOutcome(applied, norm if self._reports_norm else None)

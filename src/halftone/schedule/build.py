@@ -1,8 +1,11 @@
 """The schedule of one run: a pure function of the number of applied optimizer updates, and a factor for plateaus."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from halftone.base.errors import RecipeError, listed
 from halftone.base.lengths import Span
@@ -53,11 +56,28 @@ class Schedule:
     decay: Curve
     """A function of the steps since the warmup."""
     plateau: Plateau | None = None
+    _table: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    """The curve at every step, [steps], on the device that was asked from."""
 
     def share(self, step: int) -> float:
         """Return the share of the peak rate for the update after `step` applied ones."""
-        value = self.warmup(step) if step < self.warmup_steps else self.decay(step - self.warmup_steps)
+        value = self._curve(step)
         return value if self.plateau is None else value * self.plateau.factor
+
+    def share_at(self, step: Tensor) -> Tensor:
+        """Return the same for a number of applied updates that lies on the device, int64 [] and below `total_steps`.
+
+        Returns:
+            The share in float64, [], without waiting for the device but in the first call.
+        """
+        if self._table is None or self._table.device != step.device:
+            curve = [self._curve(number) for number in range(self.total_steps)]
+            self._table = torch.tensor(curve, dtype=torch.float64, device=step.device)
+        value = self._table.take(step)
+        return value if self.plateau is None else value * self.plateau.factor
+
+    def _curve(self, step: int) -> float:
+        return self.warmup(step) if step < self.warmup_steps else self.decay(step - self.warmup_steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the memory of the plateau; everything else follows from the step."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -174,24 +175,36 @@ def _result_row(event: EpochDone) -> list[str]:
 
 def step_rows(events: list[StepTaken]) -> list[list[str]]:
     """Read the numbers of several steps from the device at once."""
+    steps = _plain([event.step for event in events])
+    rates = _plain([event.lr for event in events])
+    applied = _plain([event.applied for event in events])
     losses = _numbers([event.loss for event in events])
     norms = _numbers([event.grad_norm for event in events])
     scales = _numbers([event.loss_scale for event in events])
     return [
         [
             str(event.tried),
-            str(event.step),
+            str(step),
             str(event.epoch),
             str(event.batch),
             loss,
-            str(event.lr),
+            str(rate),
             norm,
             scale,
-            str(int(not event.applied)),
+            str(int(not took)),
             f"{event.seconds:.3f}",
         ]
-        for event, loss, norm, scale in zip(events, losses, norms, scales, strict=True)
+        for event, step, rate, took, loss, norm, scale in zip(
+            events, steps, rates, applied, losses, norms, scales, strict=True
+        )
     ]
+
+
+def _plain(values: Sequence[Any]) -> list[Any]:
+    """Return numbers for numbers of which some are tensors [] that are alike."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    read = iter(torch.stack(tensors).cpu().numpy() if tensors else ())
+    return [next(read) if isinstance(value, Tensor) else value for value in values]
 
 
 def _numbers(tensors: list[Tensor | None]) -> list[str]:
