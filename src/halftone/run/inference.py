@@ -22,7 +22,7 @@ from halftone.data.sources.torchvision import KNOWN
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
 from halftone.metrics.report import Metrics
 from halftone.optim.loss import main_output
-from halftone.precision.formats import autocast
+from halftone.precision.compute import evaluating
 from halftone.run.folder import RunFolder
 from halftone.run.model_file import ModelCard, load_model
 from halftone.run.plan.data import check_limit, check_same_data, open_data
@@ -95,7 +95,7 @@ class Classifier:
             name = str(image) if isinstance(image, Path | str) else f"image-{number}"
             pixels = fit(_pixels(image, name), self.card.input)
             batch = torch.from_numpy(np.array(pixels[None])).to(self.device).permute(0, 3, 1, 2)
-            with torch.inference_mode(), autocast(self.device.type, self.card.precision):
+            with torch.inference_mode(), evaluating(self.card.precision, self.device.type):
                 inputs = normalise(batch)
                 logits = main_output(self.module(inputs if self.card.channels_last else inputs.contiguous()))
             probabilities = logits.float().softmax(1)[0].cpu()

@@ -14,7 +14,8 @@ from halftone.base.records import Record
 from halftone.metrics.report import Metrics
 from halftone.models.build import build_model
 from halftone.models.own import is_own
-from halftone.precision.config import Mode
+from halftone.precision.config import PrecisionConfig, evaluation_mode
+from halftone.precision.policy import apply_policy
 from halftone.run.plan.record import Plan
 from halftone.weights.files import load_sealed, save_sealed, stored_header
 from halftone.weights.match import first_not_finite, fits, refuse_not_finite
@@ -29,7 +30,8 @@ class ModelCard(Record):
     """Of the network."""
     classes: tuple[str, ...] = Field(min_length=1)
     input: InputSpec
-    precision: Mode
+    precision: PrecisionConfig
+    """Of evaluation and prediction, with the formats of single layers."""
     dropout: float | None = None
     channels_last: bool
     evaluation_batch: int = Field(ge=1)
@@ -60,14 +62,14 @@ class LoadedModel:
 def model_card(plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> ModelCard:
     """Return what stands beside the weights of an epoch."""
     settled = plan.settled
-    mode, channels_last = settled.precision.mode, settled.model.channels_last
-    assert mode != "auto"
+    asked, channels_last = settled.precision, settled.model.channels_last
     assert channels_last != "auto"
+    precision = PrecisionConfig(mode=evaluation_mode(asked), layers=asked.layers, emulate=asked.emulate)
     return ModelCard(
         name=settled.model.name,
         classes=plan.data.classes,
         input=plan.input,
-        precision=mode,
+        precision=precision,
         dropout=settled.model.dropout,
         channels_last=channels_last,
         evaluation_batch=plan.evaluation_batch,
@@ -139,6 +141,7 @@ def load_model(path: Path, model: nn.Module | str | None = None, *, trusted: boo
             dropout=card.dropout,
         ).module
     _put(path, module, stored.tensors, card.name)
+    apply_policy(module, card.precision.layers)
     layout = torch.channels_last if card.channels_last else torch.contiguous_format
     return LoadedModel(module.to(memory_format=layout).eval(), card)
 

@@ -24,7 +24,8 @@ from halftone.models.zoo import published_weights
 from halftone.optim.build import build_optimizer
 from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
-from halftone.precision.formats import autocast
+from halftone.precision.compute import evaluating
+from halftone.precision.policy import loss_dtype
 from halftone.precision.verbs import Precision
 from halftone.run.model_file import card_of
 from halftone.run.plan.make import Prepared
@@ -119,14 +120,11 @@ def build_session(prepared: Prepared) -> Session:
     optimizer = build_optimizer(module, recipe.optimizer, head=built.head)
     feed = training_feed(plan, prepared.train, device)
     num_classes, batch = len(plan.data.classes), decided(recipe.batch_size)
-    weights = None
-    if recipe.loss.class_weights == "balanced":
-        weights = balanced_weights(torch.from_numpy(prepared.train.labels), num_classes).to(device)
     session = Session(
         device=device,
         model=module,
         frozen_norms=frozen_norms,
-        criterion=Criterion(recipe.loss, class_weights=weights, auxiliary=built.auxiliary),
+        criterion=_criterion(prepared),
         optimizer=optimizer,
         precision=Precision(
             recipe.precision, module, optimizer, clip_norm=recipe.optimizer.clip, measure_norm=recipe.run.grad_norm
@@ -158,6 +156,19 @@ def build_session(prepared: Prepared) -> Session:
     )
     seed_everything(recipe.seed)
     return session
+
+
+def _criterion(prepared: Prepared) -> Criterion:
+    recipe, weights = prepared.plan.settled, None
+    if recipe.loss.class_weights == "balanced":
+        labels = torch.from_numpy(prepared.train.labels)
+        weights = balanced_weights(labels, len(prepared.plan.data.classes)).to(prepared.device)
+    return Criterion(
+        recipe.loss,
+        class_weights=weights,
+        auxiliary=prepared.built.auxiliary,
+        dtype=loss_dtype(recipe.precision.layers),
+    )
 
 
 def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
@@ -194,7 +205,7 @@ def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: 
         batch_size=plan.evaluation_batch,
         classes=plan.data.classes,
         prepare=normalise if channels_last else lambda images: _plain_layout(normalise(images)),
-        compute=partial(autocast, device.type, decided(plan.settled.precision.mode)),
+        compute=partial(evaluating, plan.settled.precision, device.type),
         device=device,
     )
 

@@ -1,6 +1,7 @@
 """The terminal: the plan, a progress bar where there is a terminal, and a line per epoch everywhere."""
 
 import time
+from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from halftone.base.errors import printable
 from halftone.loop.events import EpochDone, Evaluating, RateLowered, StepTaken, StoppedEarly, Unreadable
+from halftone.precision.probe import Measured
 from halftone.run.events import Event, Finished, Notice, Planned, Started, Tested
 from halftone.run.plan.record import Plan
 from halftone.system.memory import peak_bytes
@@ -86,6 +88,9 @@ class Terminal:
             text += f"  accuracy {int(event.num_correct) / max(event.num_images, 1):.2f}"
         if event.loss_scale is not None:
             text += f"  scale {float(event.loss_scale):g}"
+        skipped = event.tried - int(event.step)
+        if skipped:
+            text += f"  {skipped} skipped"
         memory = peak_bytes(event.loss.device) / 2**30
         text += f"  {rate:.0f} images/s  {memory:.1f} GB"
         label = f"epoch {event.epoch}/{self._plan.settled.epochs}"
@@ -165,6 +170,22 @@ def show_plan(console: Console, plan: Plan) -> None:
     for choice in plan.choices:
         table.add_row(choice.setting, choice.value, choice.reason)
     console.print(table)
+    if plan.evidence:
+        console.print(_evidence(plan.evidence))
+
+
+def _evidence(measured: tuple[Measured, ...]) -> Table:
+    """Lay out what was measured to choose the precision."""
+    table = Table(box=None, pad_edge=False, title="precision, measured", title_justify="left", title_style="bold")
+    for title in ("", "speed", "step", "kept memory", "cosine", ""):
+        table.add_column(title, justify="right" if title else "left", overflow="fold")
+    for one in measured:
+        step = f"{1000 * median(one.seconds):.1f} ms" if one.seconds else "-"
+        memory = "-" if one.activation_mb is None else f"{one.activation_mb:.0f} MB"
+        cosine = "-" if one.cosine is None else f"{one.cosine:.3f}"
+        speed = "-" if one.speed is None else f"{one.speed:.2f}x"
+        table.add_row(one.name, speed, step, memory, cosine, one.verdict)
+    return table
 
 
 def _sentence(event: Event) -> str | None:

@@ -7,7 +7,7 @@ from halftone.data.config import AugmentConfig
 from halftone.data.survey import Survey
 from halftone.models.built import Native
 from halftone.optim.config import OptimizerName
-from halftone.precision.config import Mode
+from halftone.precision.trial import Candidate
 from halftone.run.plan.record import ModelFacts
 from halftone.system.device import DeviceFacts
 
@@ -200,23 +200,25 @@ def warmup_length(*, has_weights: bool) -> Decision[str]:
     return Decision("10%", "fresh weights need a gentle start at a high rate")
 
 
-def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Mode]:
-    """Choose the number format by what the hardware computes natively and what the network is made of."""
+def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Candidate]:
+    """Choose the number format by rule, where nothing is measured: by hardware and by what the network is made of."""
+    full = Candidate("fp32")
     if device.kind in ("cuda", "xpu"):
         if "bf16" in device.native:
-            return Decision("bf16", f"{device.name} multiplies bf16 natively; its range is that of fp32")
+            return Decision(Candidate("bf16"), f"{device.name} multiplies bf16 natively; its range is that of fp32")
         if "fp16" in device.native:
-            return Decision("fp16", f"{device.name} has fp16 tensor cores, but no bf16 of its own")
-        return Decision("fp32", f"{device.name} has no half-precision units")
+            return Decision(Candidate("fp16"), f"{device.name} has fp16 tensor cores, but no bf16 of its own")
+        return Decision(full, f"{device.name} has no half-precision units")
     if device.kind == "cpu" and "bf16" in device.native:
-        if facts.depthwise_share > 0.2:
-            return Decision("fp32", "depthwise convolutions are slower in bf16 on a CPU")
         if size < 16:
-            return Decision("fp32", f"at {size} pixels, converting costs more than bf16 saves")
-        return Decision("bf16", "this CPU multiplies bf16 by instructions of its own")
-    return Decision(
-        "fp32", f"{device.name} has no bf16 instructions" if device.kind == "cpu" else "the safe choice here"
-    )
+            return Decision(full, f"at {size} pixels, converting costs more than bf16 saves")
+        if facts.depthwise_share > 0:
+            return Decision(
+                Candidate("bf16", {"depthwise": "fp32"}),
+                "this CPU multiplies bf16 by instructions of its own, depthwise convolutions aside",
+            )
+        return Decision(Candidate("bf16"), "this CPU multiplies bf16 by instructions of its own")
+    return Decision(full, f"{device.name} has no bf16 instructions" if device.kind == "cpu" else "the safe choice here")
 
 
 def is_transformer(name: str, layer_names: set[str]) -> bool:

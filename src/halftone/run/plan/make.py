@@ -19,6 +19,7 @@ from halftone.run.plan import decide
 from halftone.run.plan.data import OpenedData, open_data
 from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.precision import choose_precision
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
@@ -69,7 +70,8 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     recipe = _settle_data(recipe, opened, network, facts, device, threads, notes)
     recipe = _settle_training(recipe, opened, network, facts, notes)
     recipe = recipe.replaced(threads=threads, device=str(device))
-    _refuse(recipe, facts)
+    precision = choose_precision(recipe, network, opened, facts, device, notes)
+    recipe = recipe.replaced(precision=precision.config)
 
     batch = decided(recipe.batch_size)
     batches = opened.facts.num_train // batch
@@ -94,6 +96,7 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
         total_steps=total,
         warmup_steps=schedule.warmup_steps,
         choices=tuple(notes.choices),
+        evidence=precision.evidence,
     )
     return Prepared(plan, opened.train, opened.validation, opened.test, network.built, device, opened.unreadable)
 
@@ -152,7 +155,7 @@ def _settle_data(
 def _settle_training(
     recipe: Recipe, opened: OpenedData, network: Network, facts: DeviceFacts, notes: Notebook
 ) -> Recipe:
-    """Settle batch, epochs, optimizer, schedule, precision and memory layout."""
+    """Settle batch, epochs, optimizer, schedule and memory layout."""
     num_train, size, model = opened.facts.num_train, network.spec.size, network.facts
     trained = recipe.weights.pretrained or recipe.weights.file is not None
     batch = notes.settle("batch_size", recipe.batch_size, decide.batch_size(num_train, size=size, device=facts.kind))
@@ -175,7 +178,6 @@ def _settle_training(
     if length == "auto":
         decision = decide.warmup_length(has_weights=trained)
         length = parse_span(notes.settle("warmup.length", "auto", decision))
-    mode = notes.settle("precision.mode", recipe.precision.mode, decide.precision(facts, model, size))
     layout = decide.Decision(value=True, reason="convolutions are faster with the channels side by side")
     last = notes.settle("model.channels_last", recipe.model.channels_last, layout)
     return recipe.replaced(
@@ -183,7 +185,6 @@ def _settle_training(
         epochs=epochs,
         optimizer=asked.replaced(name=name, lr=lr, l2=l2, rest_lr=rest_lr),
         warmup=recipe.warmup.replaced(length=length),
-        precision=recipe.precision.replaced(mode=mode),
         model=recipe.model.replaced(name=network.name, channels_last=last),
     )
 
@@ -209,19 +210,4 @@ def _check_warmup(recipe: Recipe, batches: int, total: int) -> None:
         raise RecipeError(
             f"warmup.length = {span}: that is {steps} optimizer steps, and the whole run has {total}",
             hint="shorten it, for example --warmup 5%, or train longer",
-        )
-
-
-def _refuse(recipe: Recipe, facts: DeviceFacts) -> None:
-    """Refuse what is known to be a bad idea, unless forced."""
-    mode = recipe.precision.mode
-    if mode == "fp16" and facts.kind == "cpu" and "fp16" not in facts.native and not recipe.force:
-        raise RecipeError(
-            "precision.mode = fp16 on a CPU: it is emulated there, 12 to 31 times slower than fp32",
-            hint="use --precision bf16 or fp32; --force runs it all the same",
-        )
-    if mode == "tf32" and "tf32" not in facts.native:
-        raise RecipeError(
-            f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
-            hint="use --precision fp32",
         )

@@ -4,6 +4,7 @@ from typing import Any
 
 from halftone.base.inputs import InputSpec
 from halftone.base.records import Record
+from halftone.precision.probe import Measured
 from halftone.run.recipe import Recipe
 
 
@@ -67,6 +68,8 @@ class Plan(Record):
     weights: str = "fresh"
     """Where the starting weights come from, and what was loaded."""
     choices: tuple[Choice, ...]
+    evidence: tuple[Measured, ...] = ()
+    """What was measured to choose the precision."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plan for `plan.yaml`: the decisions first, the full recipe last."""

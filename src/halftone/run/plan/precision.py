@@ -1,0 +1,216 @@
+"""The part of the plan that concerns precision: asked for, checked; or found by measuring the network itself."""
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from halftone.base.errors import HalftoneError, RecipeError
+from halftone.base.records import decided
+from halftone.data.augment.pipeline import Normalise
+from halftone.data.streaming import StreamingFeed
+from halftone.optim.loss import Criterion
+from halftone.precision.config import Mode, PrecisionConfig
+from halftone.precision.fp8 import check_fp8, expected_gain
+from halftone.precision.policy import settle_layers
+from halftone.precision.probe import Finding, Measured, Probe
+from halftone.precision.trial import Candidate, Trial
+from halftone.run.plan import cache, decide, explain
+from halftone.run.plan.data import OpenedData
+from halftone.run.plan.network import Network
+from halftone.run.plan.notebook import Notebook
+from halftone.run.recipe import Recipe
+from halftone.system.device import DeviceFacts, device_facts
+from halftone.version import __version__
+from halftone.weights.freeze import freeze
+
+_SHARE_OF_RUN = 0.05
+"""A probe may take this share of the run that it is for, and half a second in any case."""
+_STEPS_IN_BUDGET = 60
+"""A batch of which so many steps do not fit into the budget is measured in part."""
+_SMALLEST_PART = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPrecision:
+    """The settled precision and what was measured for it."""
+
+    config: PrecisionConfig
+    evidence: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images as the network takes them, and how long they took to come."""
+
+    images: Tensor
+    """[batch, channels, size, size] on the device."""
+    targets: Tensor
+    """[batch]."""
+    seconds: float
+    """Per image, to decode."""
+
+
+def choose_precision(
+    recipe: Recipe, network: Network, opened: OpenedData, facts: DeviceFacts, device: torch.device, notes: Notebook
+) -> ChosenPrecision:
+    """Settle the precision of a recipe whose data, batch and epochs are settled.
+
+    Raises:
+        RecipeError: what was asked for cannot be.
+        ResourceError: the device lacks it.
+    """
+    asked = recipe.precision
+    settle_layers(network.built.module, asked.layers)
+    if "tf32" in facts.native:
+        products = "tf32" if asked.mode == "tf32" else "fp32"
+        notes.note("fp32 products", products, "of matrices and convolutions alike, whatever torch's own defaults are")
+    if asked.mode != "auto":
+        _refuse(recipe, network, facts, device, notes)
+        return ChosenPrecision(asked)
+    modes = candidates(facts)
+    rule = decide.precision(facts, network.facts, network.spec.size)
+    if len(modes) == 1 or not asked.probe_seconds:
+        return _settled(asked, rule.value, rule.reason, notes)
+    try:
+        found, seconds, known = _found(recipe, network, opened, device, modes)
+    except (HalftoneError, RuntimeError, TypeError, copy.Error) as error:
+        problem = " ".join(str(error).split())[:120]
+        return _settled(asked, rule.value, f"{rule.reason} (measuring failed: {problem})", notes)
+    decoding = seconds if recipe.data.feed == "streaming" else 0.0
+    reason = explain.reason(found, network.built.module, facts, decoding=decoding)
+    if known:
+        reason += "; measured before, on this machine"
+    chosen = Candidate(found.mode, found.layers)
+    return ChosenPrecision(_settled(asked, chosen, reason, notes).config, found.evidence)
+
+
+def candidates(facts: DeviceFacts) -> tuple[Mode, ...]:
+    """Return the uniform modes that are worth measuring on a device: those that it does not emulate."""
+    possible: tuple[Mode, ...] = ("fp32", "tf32", "bf16", "bf16-true", "fp16", "fp16-true")
+    return tuple(mode for mode in possible if mode.removesuffix("-true") in facts.native)
+
+
+def _settled(asked: PrecisionConfig, chosen: Candidate, reason: str, notes: Notebook) -> ChosenPrecision:
+    notes.note("precision.mode", chosen.mode, reason)
+    layers = asked.layers or chosen.layers
+    if layers and not asked.layers:
+        shown = ", ".join(f"{name} in {kind}" for name, kind in list(layers.items())[:6])
+        more = f" and {len(layers) - 6} more" if len(layers) > 6 else ""
+        notes.note("precision.layers", shown + more, "slower in the reduced format than in fp32")
+    return ChosenPrecision(asked.replaced(mode=chosen.mode, layers=layers))
+
+
+def _found(
+    recipe: Recipe, network: Network, opened: OpenedData, device: torch.device, modes: tuple[Mode, ...]
+) -> tuple[Finding, float, bool]:
+    """Return what a probe finds or found before, the seconds to decode an image, and whether it was found before."""
+    part = -(-decided(recipe.batch_size) // recipe.accumulate)
+    with _threads(decided(recipe.threads), device):
+        model = copy.deepcopy(network.built.module)
+        if recipe.weights.freeze:
+            freeze(model, recipe.weights.freeze, head=network.built.head)
+        layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
+        model = model.to(device).to(memory_format=layout).train()
+        batch = _batch(recipe, network, opened, device, min(part, opened.facts.num_train))
+        key = _key(model, batch, recipe, modes, device)
+        known = cache.read(key)
+        if known is not None:
+            return known, batch.seconds, True
+        criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
+        size, step = _affordable(model, batch, criterion, recipe, device)
+        images = batch.images[:size].contiguous(memory_format=layout)
+        trial = Trial(model, images, batch.targets[:size], criterion)
+        steps = decided(recipe.epochs) * (opened.facts.num_train // decided(recipe.batch_size))
+        steps = min(steps, recipe.max_steps or steps) * recipe.accumulate
+        seconds = min(_budget(recipe, device), 0.5 + _SHARE_OF_RUN * steps * step)
+        found = Probe(trial, modes, seconds=seconds, layers=recipe.precision.layers).run(size)
+        cache.write(key, found)
+        return found, batch.seconds, False
+
+
+def _budget(recipe: Recipe, device: torch.device) -> float:
+    seconds = recipe.precision.probe_seconds
+    return seconds if device.type == "cpu" else seconds / 2
+
+
+def _affordable(
+    model: nn.Module, batch: Batch, criterion: Criterion, recipe: Recipe, device: torch.device
+) -> tuple[int, float]:
+    """Return how many images of a batch can be measured within the budget, and the seconds of a step on all of them."""
+    size = min(_SMALLEST_PART, len(batch.images))
+    trial = Trial(model, batch.images[:size], batch.targets[:size], criterion)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trial.seconds(PrecisionConfig(mode="fp32"))
+        whole = trial.seconds(PrecisionConfig(mode="fp32")) * len(batch.images) / size
+    if whole * _STEPS_IN_BUDGET <= _budget(recipe, device):
+        return len(batch.images), whole
+    fitting = int(len(batch.images) * _budget(recipe, device) / (whole * _STEPS_IN_BUDGET))
+    return min(len(batch.images), max(_SMALLEST_PART, fitting)), whole
+
+
+def _batch(recipe: Recipe, network: Network, opened: OpenedData, device: torch.device, count: int) -> Batch:
+    """Decode the first training images, spread over the set, as the network takes them."""
+    chosen = np.linspace(0, len(opened.train.labels) - 1, count).astype(np.int64)
+    feed = StreamingFeed(opened.train, network.spec, device, workers=decided(recipe.data.workers))
+    clock = time.perf_counter()
+    batch = next(iter(feed.batches(chosen, count)))
+    seconds = time.perf_counter() - clock
+    if len(batch.labels) < 2:
+        raise RecipeError("too few images can be read to measure on")
+    return Batch(Normalise(network.spec, device)(batch.images), batch.labels, seconds / count)
+
+
+def _key(model: nn.Module, batch: Batch, recipe: Recipe, modes: tuple[Mode, ...], device: torch.device) -> str:
+    """Return what a finding depends on, hashed: network, batch, device, versions, threads, what was asked."""
+    shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in model.named_parameters()]
+    parts = (
+        str(model),
+        shapes,
+        tuple(batch.images.shape),
+        batch.images.stride(),
+        device_facts(device).name,
+        (recipe.threads, recipe.keep_memory, recipe.accumulate, recipe.model.channels_last),
+        (recipe.precision.layers, recipe.precision.probe_seconds, modes),
+        (torch.__version__, __version__),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _threads(count: int, device: torch.device) -> Iterator[None]:
+    """Measure with the threads of the training to come."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):
+            torch.set_num_threads(before)
+
+
+def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.device, notes: Notebook) -> None:
+    """Refuse what is known to be a bad idea, unless forced; say what fp8 will do."""
+    asked = recipe.precision
+    mode = asked.mode
+    slow = mode in ("fp16", "fp16-true") and facts.kind == "cpu" and "fp16" not in facts.native
+    if slow and asked.emulate is None and not recipe.force:
+        raise RecipeError(
+            f"precision.mode = {mode} on a CPU: it is emulated there, 12 to 31 times slower than fp32",
+            hint="use --precision bf16 or fp32, or rehearse it: --precision.emulate fp16; --force runs it all the same",
+        )
+    if mode == "tf32" and "tf32" not in facts.native:
+        raise RecipeError(
+            f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
+            hint="use --precision fp32, or rehearse it: --precision.emulate tf32",
+        )
+    if mode == "fp8":
+        notes.note("precision.mode", "fp8", expected_gain(network.built.module))
+        check_fp8(device)
