@@ -12,6 +12,7 @@ from rich.console import Console
 
 from halftone.base.errors import HalftoneError
 from halftone.cli.data import check_data
+from halftone.cli.diagnose import diagnose
 from halftone.cli.doctor import doctor
 from halftone.cli.report import report
 from halftone.cli.train import demo, plan, train
@@ -30,6 +31,7 @@ app = App(
 )
 for command in (demo, train, plan, evaluate, predict, report, check_data, doctor):
     app.command(command, name=command.__name__.replace("_", "-"))
+app.command(diagnose)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
