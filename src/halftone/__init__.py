@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         ResourceError,
         UnreadableImage,
     )
+    from halftone.diagnose.precision import diagnose_precision
+    from halftone.precision.config import PrecisionConfig
     from halftone.precision.verbs import Precision
     from halftone.run import events
     from halftone.run.inference import Classifier, evaluate_run
@@ -42,12 +44,14 @@ _WHERE = {
     "Interrupted": "halftone.base.errors",
     "ModelFileError": "halftone.base.errors",
     "Precision": "halftone.precision.verbs",
+    "PrecisionConfig": "halftone.precision.config",
     "Recipe": "halftone.run.recipe",
     "RecipeError": "halftone.base.errors",
     "ResourceError": "halftone.base.errors",
     "Run": "halftone.verbs",
     "StopRequest": "halftone.run.training",
     "UnreadableImage": "halftone.base.errors",
+    "diagnose_precision": "halftone.diagnose.precision",
     "evaluate_run": "halftone.run.inference",
     "events": "halftone.run",
     "make_plan": "halftone.run.plan.make",
@@ -65,6 +69,7 @@ __all__ = [
     "Interrupted",
     "ModelFileError",
     "Precision",
+    "PrecisionConfig",
     "Recipe",
     "RecipeError",
     "ResourceError",
@@ -72,6 +77,7 @@ __all__ = [
     "StopRequest",
     "UnreadableImage",
     "__version__",
+    "diagnose_precision",
     "evaluate_run",
     "events",
     "make_plan",

@@ -6,6 +6,7 @@ import torch
 from halftone.optim.config import LossConfig
 from halftone.optim.loss import Criterion
 
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 1.5])])
 def test_the_loss_computes_in_the_type_it_is_given(weights: torch.Tensor | None) -> None:
     logits, targets = torch.randn(8, 3).bfloat16(), torch.arange(8) % 3

@@ -1,12 +1,14 @@
 """What can be asked of precision, and the formats behind it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from halftone.base.errors import RecipeError
-from halftone.precision.config import ALIASES, MODES, PrecisionConfig
+from halftone.precision.config import ALIASES, MODES, PrecisionConfig, evaluation_config, lowered, uses_scaling
 from halftone.precision.formats import FORMATS, autocast, autocast_dtype, float32_arithmetic
 
 MATMUL, CONVOLUTION = torch.backends.cuda.matmul, torch.backends.cudnn.conv
@@ -28,10 +30,117 @@ def test_bare_numbers_are_understood(number: int, mode: str) -> None:
     assert PrecisionConfig(mode=number).mode == mode
 
 
-@pytest.mark.parametrize("mode", ["int8", "fp8", "", "bf17", 8, None, True])
+@pytest.mark.parametrize("mode", ["int8", "fp4", "", "bf17", 8, None, True])
 def test_unknown_modes_are_refused(mode: object) -> None:
     with pytest.raises(ValidationError):
         PrecisionConfig(mode=mode)
+
+
+@pytest.mark.parametrize("alias", ["16-true", "float8", "32-true"])
+def test_names_of_lightning_and_others_are_understood_for_evaluation_too(alias: str) -> None:
+    assert PrecisionConfig(evaluation=alias).evaluation == ALIASES[alias]
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("depthwise=fp32,head=fp16", {"depthwise": "fp32", "head": "fp16"}),
+        ("depthwise=fp32 head=fp16", {"depthwise": "fp32", "head": "fp16"}),
+        (" features.0.*=float32 ,, norm=BFLOAT16, ", {"features.0.*": "fp32", "norm": "bf16"}),
+        ("head=fp16,head=half", {"head": "fp16"}),
+        ("", {}),
+    ],
+)
+def test_layers_are_read_from_text(text: str, layers: dict[str, str]) -> None:
+    assert PrecisionConfig.parse({"mode": "bf16", "layers": text}).layers == layers
+    assert PrecisionConfig(mode="bf16", layers=layers).layers == layers
+
+
+def test_layers_keep_the_order_they_were_written_in() -> None:
+    assert list(PrecisionConfig(mode="bf16", layers="b=fp32,a=fp16,c=fp32").layers) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ("depthwise", "'depthwise' must be LAYER=FORMAT"),
+        ("=fp32", "'=fp32' must be LAYER=FORMAT"),
+        ("head=", "'head=' must be LAYER=FORMAT"),
+        ("head=fp8", "'fp32', 'bf16' or 'fp16'"),
+        ("head=tf32", "'fp32', 'bf16' or 'fp16'"),
+        ({"head": 32}, "'fp32', 'bf16' or 'fp16'"),
+        (["head=fp32"], "dictionary"),
+    ],
+)
+def test_unreadable_layers_are_refused_by_name(layers: object, words: str) -> None:
+    with pytest.raises(RecipeError, match=r"^layers") as caught:
+        PrecisionConfig.parse({"layers": layers})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("emulated", "mode"),
+    [("tf32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16"), ("fp8-e4m3", "bf16"), ("fp8-e5m2", "bf16")],
+)
+def test_a_rehearsal_brings_its_mode_and_refuses_others(emulated: str, mode: str) -> None:
+    for values in ({"emulate": emulated}, {"emulate": emulated, "mode": "auto"}, {"emulate": emulated, "mode": mode}):
+        config = PrecisionConfig.parse(values)
+        assert (config.mode, config.emulate) == (mode, emulated)
+    for other in set(MODES) - {mode}:
+        with pytest.raises(RecipeError, match=f"emulate = {emulated} rehearses the mode {mode}; mode = {other}"):
+            PrecisionConfig.parse({"emulate": emulated, "mode": other})
+
+
+@pytest.mark.parametrize("emulated", ["fp32", "bf17", "", 16, True, ["fp16"], {"fp16": 1}])
+def test_unknown_rehearsals_are_refused(emulated: object) -> None:
+    with pytest.raises(RecipeError, match=r"^emulate"):
+        PrecisionConfig.parse({"emulate": emulated})
+
+
+@pytest.mark.parametrize(
+    ("mode", "beneath"),
+    [
+        ("fp32", "fp32"),
+        ("tf32", "tf32"),
+        ("bf16", "bf16"),
+        ("fp16", "fp16"),
+        ("bf16-true", "bf16"),
+        ("fp16-true", "fp16"),
+        ("fp8", "bf16"),
+    ],
+)
+def test_evaluation_follows_training_without_half_weights_and_fp8(mode: Any, beneath: str) -> None:
+    assert lowered(mode) == evaluation_config(PrecisionConfig(mode=mode)).mode == beneath
+    assert evaluation_config(PrecisionConfig(mode=mode, evaluation="fp32")).mode == "fp32"
+    assert evaluation_config(PrecisionConfig(mode="fp32", evaluation=mode)).mode == beneath
+
+
+def test_evaluation_of_an_undecided_mode_is_a_fault_of_ours() -> None:
+    with pytest.raises(AssertionError, match="undecided"):
+        evaluation_config(PrecisionConfig())
+    assert evaluation_config(PrecisionConfig(evaluation="bf16")).mode == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "scaled"),
+    [
+        ({"mode": "auto"}, False),
+        ({"mode": "auto", "layers": "head=fp16"}, False),
+        ({"mode": "fp32"}, False),
+        ({"mode": "bf16-true"}, False),
+        ({"mode": "fp8"}, False),
+        ({"mode": "fp16"}, True),
+        ({"mode": "fp16-true"}, True),
+        ({"emulate": "fp16"}, True),
+        ({"emulate": "fp8-e5m2"}, False),
+        ({"mode": "bf16", "layers": "head=fp16"}, True),
+        ({"mode": "fp16", "scaling": "off"}, False),
+        ({"mode": "fp32", "scaling": "static"}, True),
+        ({"mode": "bf16", "scaling": "dynamic"}, True),
+    ],
+)
+def test_the_loss_is_scaled_where_fp16_is_in_play_or_it_was_asked_for(settings: dict[str, Any], scaled: bool) -> None:
+    assert uses_scaling(PrecisionConfig.parse(settings)) == scaled
 
 
 @pytest.mark.parametrize(
@@ -49,6 +158,8 @@ def test_unknown_modes_are_refused(mode: object) -> None:
         {"scale_backoff": 1.0},
         {"scale_interval": 0},
         {"max_skipped": 0},
+        {"probe_seconds": -1},
+        {"scaling": "sometimes"},
     ],
 )
 def test_C5_unusable_constants_are_refused(settings: dict[str, float]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from halftone.data.config import AugmentConfig
 from halftone.data.survey import Survey
 from halftone.models.built import Native
+from halftone.precision.trial import Candidate
 from halftone.run.plan import decide
 from halftone.run.plan.record import ModelFacts
 from halftone.system.device import DeviceFacts, cuda_formats
@@ -124,10 +125,12 @@ def test_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "facts", "size", "mode", "words"),
+    ("device", "facts", "size", "chosen", "words"),
     [
         (CPU_BF16, PLAIN, 32, "bf16", "instructions of its own"),
-        (CPU_BF16, DEPTHWISE, 224, "fp32", "depthwise"),
+        (CPU_BF16, DEPTHWISE, 224, "bf16 with depthwise in fp32", "depthwise convolutions aside"),
+        (CPU_BF16, DEPTHWISE, 8, "fp32", "converting"),
+        (DeviceFacts("cuda", "H100", cuda_formats(9, 0)), DEPTHWISE, 224, "bf16", "natively"),
         (CPU_BF16, PLAIN, 8, "fp32", "converting"),
         (CPU_OLD, PLAIN, 32, "fp32", "no bf16 instructions"),  # F5
         (DeviceFacts("cuda", "H100", cuda_formats(9, 0)), PLAIN, 224, "bf16", "natively"),
@@ -136,9 +139,10 @@ def test_epochs() -> None:
         (DeviceFacts("mps", "M3", frozenset({"fp32", "fp16"})), PLAIN, 224, "fp32", "safe"),
     ],
 )
-def test_precision(device: DeviceFacts, facts: ModelFacts, size: int, mode: str, words: str) -> None:
+def test_precision(device: DeviceFacts, facts: ModelFacts, size: int, chosen: str, words: str) -> None:
     decision = decide.precision(device, facts, size)
-    assert decision.value == mode
+    assert isinstance(decision.value, Candidate)
+    assert str(decision.value) == chosen
     assert words in decision.reason
 
 

@@ -11,6 +11,8 @@ from torch import nn
 from halftone.base.errors import Diverged, ModelFileError
 from halftone.metrics.report import Metrics
 from halftone.models.built import Built
+from halftone.precision.config import PrecisionConfig
+from halftone.precision.policy import own_format
 from halftone.run.model_file import ModelCard, load_model, model_card, save_model
 from halftone.run.plan.make import make_plan
 from halftone.run.plan.record import Plan
@@ -66,10 +68,22 @@ def test_round_trip(made: tuple[Plan, nn.Module], saved: Path) -> None:
     card = loaded.card
     assert (card.name, card.classes, card.input) == ("cifar_resnet8", plan.data.classes, plan.input)
     assert (card.epoch, card.step, card.accuracy, card.loss) == (3, 17, 0.75, 0.5)
-    assert (card.precision, card.halftone) == ("fp32", plan.halftone)
+    assert (card.precision, card.halftone) == (PrecisionConfig(mode="fp32"), plan.halftone)
     images = torch.rand(2, plan.input.channels, plan.input.size, plan.input.size)
     with torch.no_grad():
         torch.testing.assert_close(loaded.module(images), module.eval()(images))
+
+
+def test_formats_of_layers_come_back(made: tuple[Plan, nn.Module], saved: Path) -> None:
+    loaded = load_model(rewritten(saved, precision={"mode": "bf16", "layers": {"head": "fp32", "norm": "fp32"}}))
+    assert own_format(loaded.module.get_submodule("head")) == "fp32"
+    norms = [layer for layer in loaded.module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert norms and all(own_format(layer) == "fp32" for layer in norms)
+
+
+def test_a_card_of_an_earlier_version_has_only_a_mode(saved: Path) -> None:
+    card = load_model(rewritten(saved, precision="bf16")).card
+    assert card.precision == PrecisionConfig(mode="bf16")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +193,9 @@ SPEC = {"size": 16, "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
         {"input": {**SPEC, "crop": 0}},
         {"precision": "fp1"},
         {"precision": "__import__('os')"},
+        {"precision": {"mode": "bf16", "surprise": 1}},
+        {"precision": {"mode": "bf16", "layers": {"head": "int8"}}},
+        {"precision": {"mode": "fp32", "emulate": "fp16"}},
         {"evaluation_batch": 0},
         {"epoch": -1},
         {"dropout": "much"},

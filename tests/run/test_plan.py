@@ -9,10 +9,17 @@ from torch import nn
 
 from halftone.base.errors import DataError, RecipeError, ResourceError
 from halftone.base.records import dump_yaml
+from halftone.run.plan import precision
 from halftone.run.plan.make import make_plan
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from samples import stripes, write_folder, write_npz
+
+
+@pytest.fixture(autouse=True)
+def _by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured here; that has tests of its own."""
+    monkeypatch.setattr(precision, "candidates", lambda facts: ("fp32",))
 
 
 def autos(value: object, place: str = "") -> list[str]:
@@ -24,8 +31,10 @@ def autos(value: object, place: str = "") -> list[str]:
 def test_nothing_is_left_open_and_everything_has_a_reason() -> None:
     plan = make_plan(Recipe(data="digits")).plan
     open_ = autos(plan.settled.model_dump())
-    # what does not apply may stay: the set's own parts decide validation, muon alone has a second rate
-    assert set(open_) <= {".data.validation", ".augment.policy", ".optimizer.rest_lr"}
+    # what does not apply may stay: the set's own parts decide validation, muon alone has a second rate;
+    # the mode alone says how evaluation computes and whether the loss is scaled
+    follow = {".precision.evaluation", ".precision.scaling"}
+    assert set(open_) <= {".data.validation", ".augment.policy", ".optimizer.rest_lr"} | follow
     assert all(choice.reason for choice in plan.choices)
     assert plan.data.num_train + plan.data.num_validation == 1797
     assert plan.input.channels == 1

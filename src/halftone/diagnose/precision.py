@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from halftone.data.feed import Batch
 from halftone.loop.session import Session
 from halftone.loop.step import update
 from halftone.precision.agreement import Agreement
-from halftone.precision.config import Emulated, LayerFormat, Mode, PrecisionConfig, lowered
+from halftone.precision.config import Emulated, LayerFormat, Mode, PrecisionConfig
 from halftone.precision.health import Health, health
 from halftone.precision.master import lost_share
 from halftone.precision.trial import Trial
@@ -162,10 +163,9 @@ def _train(session: Session, num_steps: int) -> tuple[Tensor, Tensor, list[Tenso
     Returns:
         The last batch as the network takes it, its labels, and the weights as they were before its step.
     """
-    order = session.order(0)
     before: list[Tensor] = []
     taken: Batch | None = None
-    for number, batch in zip(range(num_steps), session.feed.batches(order, session.batch_size, epoch=0), strict=False):
+    for number, batch in zip(range(num_steps), _batches(session), strict=False):
         if len(batch.labels) < 2:
             continue
         before = [parameter.detach().clone() for parameter in session.model.parameters()]
@@ -176,6 +176,12 @@ def _train(session: Session, num_steps: int) -> tuple[Tensor, Tensor, list[Tenso
     images, targets = session.augment(taken, num_steps)
     part = max(2, session.batch_size // session.parts)
     return session.prepare(images)[:part], targets[:part], before
+
+
+def _batches(session: Session) -> Iterator[Batch]:
+    """Yield batches, epoch after epoch."""
+    for epoch in count():
+        yield from session.feed.batches(session.order(epoch), session.batch_size, epoch=epoch)
 
 
 def _rehearsed(found: Agreement, scale: float, keep: tuple[str, ...]) -> Rehearsed:
@@ -198,8 +204,7 @@ def _rehearsed(found: Agreement, scale: float, keep: tuple[str, ...]) -> Rehears
 
 def _lost_updates(before: list[Tensor], model: nn.Module, format_name: str) -> float | None:
     """Return the share of weights that changed in fp32 and would have stood still, rounded to the format."""
-    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    dtype = dtypes.get(lowered(_mode(format_name)))
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(format_name)
     if dtype is None:
         return None
     after = [parameter.detach() for parameter in model.parameters()]

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from halftone.precision.config import LayerFormat, Mode, PrecisionConfig, evaluation_mode
+from halftone.base.records import decided
+from halftone.precision.config import LayerFormat, Mode, PrecisionConfig
 from halftone.precision.emulate import Rehearsal
 from halftone.precision.formats import autocast, autocast_dtype, float32_arithmetic, together
 from halftone.precision.fp8 import convert_to_fp8
@@ -31,7 +32,7 @@ class Compute:
         self._device_type = device.type
         self._rehearsal = Rehearsal(config.emulate) if config.emulate else None
         if config.mode == "fp8":
-            convert_to_fp8(model, device)
+            convert_to_fp8(model, device, keep=self.layers)
         if config.mode.endswith("-true"):
             dtype = autocast_dtype(config.mode)
             assert dtype is not None
@@ -57,6 +58,6 @@ class Compute:
 
 
 def evaluating(config: PrecisionConfig, device_type: str) -> AbstractContextManager[Any]:
-    """Return the context of a forward pass in evaluation; layers with formats of their own keep them."""
-    cast = autocast(device_type, evaluation_mode(config))
+    """Return the context of a forward pass in evaluation, by `evaluation_config`; layers keep their own formats."""
+    cast = autocast(device_type, decided(config.mode))
     return cast if config.emulate is None else together(cast, Rehearsal(config.emulate))

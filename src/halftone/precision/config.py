@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from halftone.base.records import Auto, Record
+from halftone.base.records import Auto, Record, decided
 
 Mode = Literal["fp32", "tf32", "bf16", "fp16", "bf16-true", "fp16-true", "fp8"]
 MODES: tuple[Mode, ...] = ("fp32", "tf32", "bf16", "fp16", "bf16-true", "fp16-true", "fp8")
@@ -126,12 +126,13 @@ class PrecisionConfig(Record):
         return self
 
 
-def evaluation_mode(config: PrecisionConfig) -> Mode:
-    """Return the settled mode of evaluation: half weights and fp8 are for training, where memory and time go."""
-    asked = config.mode if config.evaluation == "auto" else config.evaluation
-    if asked == "auto":
-        raise AssertionError("the plan left an 'auto' undecided")
-    return lowered(asked)
+def evaluation_config(config: PrecisionConfig) -> PrecisionConfig:
+    """Return what evaluation and prediction compute in: half weights and fp8 are for training, where memory goes.
+
+    A rehearsal holds there, too, unless another mode was asked for.
+    """
+    mode = lowered(decided(config.mode if config.evaluation == "auto" else config.evaluation))
+    return PrecisionConfig(mode=mode, layers=config.layers, emulate=config.emulate if mode == config.mode else None)
 
 
 def lowered(mode: Mode) -> Mode:

@@ -35,20 +35,21 @@ _PRODUCTS = frozenset(
         _aten.mv.default,
         _aten.addmv.default,
         _aten.dot.default,
+    }
+)
+_ATTENTION = frozenset(
+    {
         _aten._scaled_dot_product_flash_attention_for_cpu.default,
         _aten._scaled_dot_product_flash_attention_for_cpu_backward.default,
     }
 )
-_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu.default
-_NO_FACTORS = {
-    _aten.convolution.default: (2,),
-    _aten.addmm.default: (0,),
-    _aten.baddbmm.default: (0,),
-    _aten.addmv.default: (0,),
-    _ATTENTION: (0, 1, 2),
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward.default: (0, 1, 2, 3, 4, 5),
+_NO_FACTOR = {
+    _aten.convolution.default: 2,
+    _aten.addmm.default: 0,
+    _aten.baddbmm.default: 0,
+    _aten.addmv.default: 0,
 }
-"""Arguments that are added to a product; those of attention, which stays in bf16 under fp8."""
+"""Which argument is added to a product and is no factor of it."""
 _HELD = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _EIGHTS = {"fp8-e4m3": torch.float8_e4m3fn, "fp8-e5m2": torch.float8_e5m2}
 
@@ -60,23 +61,23 @@ class Rehearsal(TorchDispatchMode):
         """Rehearse a format; the context is entered for the forward and for the backward pass."""
         super().__init__()
         self._held = _HELD.get(emulated, torch.float32 if emulated == "tf32" else torch.bfloat16)
+        # in half, kernels of fused attention round and sum as the device's do; in fp32, tf32 rounds what goes in
+        self._products = _PRODUCTS | _ATTENTION if emulated == "tf32" else _PRODUCTS
         self._round_factor = rounding(emulated) if emulated not in _HELD else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _PRODUCTS:
+        if func not in self._products:
             return func(*args, **kwargs)
         tensors = [value for value in args if isinstance(value, Tensor)]
         if not any(value.dtype == self._held for value in tensors):
             return func(*args, **kwargs)
-        added = _NO_FACTORS.get(func, ())
+        added = _NO_FACTOR.get(func)
         widened = [
-            self._widen(value, factor=place not in added) if isinstance(value, Tensor) else value
+            self._widen(value, factor=place != added) if isinstance(value, Tensor) else value
             for place, value in enumerate(args)
         ]
         found = func(*widened, **kwargs)
-        if func is _ATTENTION:  # the second result, a sum of exponentials for the backward pass, stays in fp32
-            return (self._narrow(found[0]), *found[1:])
         return tuple(map(self._narrow, found)) if isinstance(found, tuple) else self._narrow(found)
 
     def _widen(self, value: Tensor, *, factor: bool) -> Tensor:

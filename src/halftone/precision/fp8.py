@@ -1,5 +1,6 @@
 """fp8 for linear layers, by torchao: which layers, and what they would gain."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import MethodType
 
@@ -32,13 +33,14 @@ class Fp8Layers:
         return f"{len(self.converted)} linear layers with {self.share:.0%} of the parameters compute in fp8{kept}"
 
 
-def fp8_layers(model: nn.Module) -> Fp8Layers:
-    """Say which layers can be converted.
+def fp8_layers(model: nn.Module, *, keep: Collection[str] = ()) -> Fp8Layers:
+    """Say which layers can be converted; those named in `keep` have a format of their own.
 
     Raises:
         RecipeError: none can.
     """
     linears = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    linears = {name: layer for name, layer in linears.items() if name not in keep}
     fitting = tuple(name for name, layer in linears.items() if _fits(layer))
     if not fitting:
         raise RecipeError(
@@ -52,9 +54,9 @@ def fp8_layers(model: nn.Module) -> Fp8Layers:
     return Fp8Layers(fitting, left, converted / total)
 
 
-def expected_gain(model: nn.Module) -> str:
+def expected_gain(model: nn.Module, *, keep: Collection[str] = ()) -> str:
     """Say what fp8 will bring, by the size of the matrices."""
-    found = fp8_layers(model)
+    found = fp8_layers(model, keep=keep)
     sides = [min(model.get_submodule(name).weight.shape) for name in found.converted]  # type: ignore[arg-type]
     large = sum(side >= _WORTHWHILE for side in sides)
     if large == len(sides):
@@ -78,12 +80,15 @@ def check_fp8(device: torch.device) -> None:
     )
 
 
-def convert_to_fp8(model: nn.Module, device: torch.device, *, emulate: bool = False) -> Fp8Layers:
+def convert_to_fp8(
+    model: nn.Module, device: torch.device, *, keep: Collection[str] = (), emulate: bool = False
+) -> Fp8Layers:
     """Let the linear layers that fit compute in fp8, one scale per tensor; their weights stay in fp32.
 
     Args:
         model: changed in place; parameters keep their names and identity.
         device: that it is on.
+        keep: names of layers that are left as they are.
         emulate: let torchao imitate the hardware, on any device.
 
     Raises:
@@ -92,7 +97,7 @@ def convert_to_fp8(model: nn.Module, device: torch.device, *, emulate: bool = Fa
     """
     if not emulate:
         check_fp8(device)
-    found = fp8_layers(model)
+    found = fp8_layers(model, keep=keep)
     float8 = require("torchao.float8", extra="fp8")
     float8.convert_to_float8_training(
         model,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from halftone.base.records import Record
 from halftone.precision.formats import FORMATS
 from halftone.precision.magnitudes import Fit, Magnitudes, fit, loss_scale_for
-from halftone.precision.watch import LayerNumbers
+from halftone.precision.watch import WHOLE, LayerNumbers
 
 LOST = 0.05
 """A layer that loses a larger share of its gradient, with the loss scale, is kept in fp32."""
@@ -99,7 +99,7 @@ def health(numbers: Mapping[str, LayerNumbers], name: str, *, scale_cap: float =
             weight_gradient=judged(found.weight_gradient),
             scaled_weight_gradient=judged(found.weight_gradient, scale),
         )
-        layers.append(one.replaced(keep=_reason_to_keep(one, scale)))
+        layers.append(one if layer == WHOLE else one.replaced(keep=_reason_to_keep(one, scale)))
     return Health(format=name, loss_scale=scale, layers=tuple(layers))
 
 

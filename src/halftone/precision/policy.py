@@ -2,6 +2,7 @@
 
 A layer with a format of its own takes its inputs in that format and computes in it, whatever surrounds it; its result
 is handed on as it is, as autocast does, so that what was kept in fp32 because it overflows is not cut off behind it.
+Only where no autocast surrounds it, in fp32, the result of a reduced layer is brought back to fp32.
 The policy lies on the layers themselves and goes wherever they go: into copies, compiled and exported networks.
 """
 
@@ -55,7 +56,7 @@ def settle_layers(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dict[s
         RecipeError: an entry matches no layer.
     """
     found: dict[str, LayerFormat] = {}
-    named = [(name, layer) for name, layer in model.named_modules() if name]
+    named = [(name, layer) for name, layer in model.named_modules() if name and not _only_read(layer)]
     for pattern, chosen in layers.items():
         if pattern == "loss":
             continue
@@ -67,6 +68,11 @@ def settle_layers(model: nn.Module, layers: Mapping[str, LayerFormat]) -> dict[s
             raise _no_match(pattern, [name for name, _ in named])
         found |= dict.fromkeys(names, chosen)
     return found
+
+
+def _only_read(layer: nn.Module) -> bool:
+    """Tell whether a layer is never called: torch's attention reads the weights of its output projection."""
+    return type(layer).__name__ == "NonDynamicallyQuantizableLinear"
 
 
 def _no_match(pattern: str, names: list[str]) -> RecipeError:
@@ -125,10 +131,19 @@ def _forward_in(dtype: torch.dtype) -> Callable[..., Any]:
     def forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
         taken = [_cast(value, dtype) for value in inputs]
         device = next((value.device.type for value in taken if isinstance(value, Tensor)), "cpu")
+        reconciled = not lowers or torch.is_autocast_enabled(device)
         with torch.autocast(device, dtype if lowers else None, enabled=lowers):
-            return type(self).forward(self, *taken, **{name: _cast(value, dtype) for name, value in named.items()})
+            found = type(self).forward(self, *taken, **{name: _cast(value, dtype) for name, value in named.items()})
+        return found if reconciled else _widened(found)
 
     return forward
+
+
+def _widened(found: Any) -> Any:
+    """Bring a result to fp32: without autocast around, the next layer would refuse a half."""
+    if isinstance(found, tuple | list):
+        return type(found)(_widened(value) for value in found)
+    return _cast(found, torch.float32)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

@@ -49,6 +49,8 @@ class Measured(Record):
     relative_error: float | None = None
     underflow: float | None = None
     """Share of the gradient's values that are zero and are not in fp32."""
+    fits: bool = True
+    """Whether its gradient agrees well enough to train with."""
     worst_layer: str = ""
     """Whose gradient agrees least."""
     verdict: str = ""
@@ -66,6 +68,8 @@ class Finding(Record):
     """Full steps of the winner that were measured."""
     seconds: float
     """That the probe took."""
+    budget: float
+    """Seconds that it was allowed."""
     complete: bool
     """Whether the time sufficed for all that was to be measured."""
     evidence: tuple[Measured, ...]
@@ -103,7 +107,7 @@ class Probe:
         self._trial, self._modes, self._layers = trial, modes, dict(layers or {})
         self._began = time.perf_counter()
         self._end = self._began + seconds
-        self._share = seconds / 12
+        self._budget, self._share = seconds, seconds / 12
         self._entries: dict[tuple[object, ...], _Entry] = {}
         self._complete = True
 
@@ -130,6 +134,7 @@ class Probe:
             num_images=num_images,
             rounds=len(winner.times),
             seconds=time.perf_counter() - self._began,
+            budget=self._budget,
             complete=self._complete,
             evidence=tuple(self._evidence()),
         )
@@ -169,6 +174,8 @@ class Probe:
             if reference is None:
                 reference = self._trial.gradients(entry.candidate.config())
             self._judge_gradients(entry, reference)
+            if full.unfit:
+                raise RuntimeError("the gradients in fp32 are not finite")
         able = self._able(entries)
         self._alternate(able, rounds=self._rounds(*able))
 
@@ -257,6 +264,7 @@ class Probe:
                 mode=entry.candidate.mode, layers=entry.candidate.layers, name=str(entry.candidate)
             )
             yield known.replaced(
+                fits=not entry.unfit,
                 seconds=tuple(entry.times),
                 speed=full / _typical(entry) if entry.times else None,
                 verdict=entry.verdict or "slower",

@@ -10,6 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from halftone.precision.magnitudes import Magnitudes
 
+WHOLE = "(the network's output)"
+"""What stands for the network as a whole, where its last operation is no layer."""
+
 
 @dataclass(slots=True)
 class LayerNumbers:
@@ -37,11 +40,14 @@ def watched(model: nn.Module) -> Iterator[dict[str, LayerNumbers]]:
     """Count the numbers of all layers for as long as the context lasts, in the order of the network."""
     numbers: dict[str, LayerNumbers] = {}
     handles: list[RemovableHandle] = []
+    last: list[Any] = [None]
     for name, layer in working_layers(model).items():
         found = numbers[name] = LayerNumbers()
-        handles.append(layer.register_forward_hook(_output_hook(found)))
+        handles.append(layer.register_forward_hook(_output_hook(found, last)))
         trained = [parameter for parameter in layer.parameters(recurse=False) if parameter.requires_grad]
         handles += [parameter.register_post_accumulate_grad_hook(_weight_hook(found)) for parameter in trained]
+    whole = numbers[WHOLE] = LayerNumbers()
+    handles.append(model.register_forward_hook(_output_hook(whole, last, whole=True)))
     try:
         yield numbers
     finally:
@@ -49,8 +55,13 @@ def watched(model: nn.Module) -> Iterator[dict[str, LayerNumbers]]:
             handle.remove()
 
 
-def _output_hook(found: LayerNumbers) -> Callable[..., None]:
+def _output_hook(found: LayerNumbers, last: list[Any], *, whole: bool = False) -> Callable[..., None]:
+    """Count what a layer gives; what the whole network gives only if it is not what the last layer gave."""
+
     def look(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+        if whole and outputs is last[0]:
+            return
+        last[0] = outputs
         for output in outputs if isinstance(outputs, tuple | list) else [outputs]:
             if isinstance(output, Tensor) and output.is_floating_point():
                 found.output.add(output)

@@ -14,7 +14,7 @@ from halftone.base.records import Record
 from halftone.metrics.report import Metrics
 from halftone.models.build import build_model
 from halftone.models.own import is_own
-from halftone.precision.config import PrecisionConfig, evaluation_mode
+from halftone.precision.config import PrecisionConfig, evaluation_config
 from halftone.precision.policy import apply_policy
 from halftone.run.plan.record import Plan
 from halftone.weights.files import load_sealed, save_sealed, stored_header
@@ -64,12 +64,11 @@ def model_card(plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> ModelC
     settled = plan.settled
     asked, channels_last = settled.precision, settled.model.channels_last
     assert channels_last != "auto"
-    precision = PrecisionConfig(mode=evaluation_mode(asked), layers=asked.layers, emulate=asked.emulate)
     return ModelCard(
         name=settled.model.name,
         classes=plan.data.classes,
         input=plan.input,
-        precision=precision,
+        precision=evaluation_config(asked),
         dropout=settled.model.dropout,
         channels_last=channels_last,
         evaluation_batch=plan.evaluation_batch,

@@ -25,6 +25,7 @@ from halftone.optim.build import build_optimizer
 from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
 from halftone.precision.compute import evaluating
+from halftone.precision.config import evaluation_config
 from halftone.precision.policy import loss_dtype
 from halftone.precision.verbs import Precision
 from halftone.run.model_file import card_of
@@ -205,7 +206,7 @@ def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: 
         batch_size=plan.evaluation_batch,
         classes=plan.data.classes,
         prepare=normalise if channels_last else lambda images: _plain_layout(normalise(images)),
-        compute=partial(evaluating, plan.settled.precision, device.type),
+        compute=partial(evaluating, evaluation_config(plan.settled.precision), device.type),
         device=device,
     )
 

@@ -12,6 +12,8 @@ from halftone.system.packed import Packed
 _PORTION = 2**24
 """Numbers that are averaged at once where the device decides: each portion needs room for two copies."""
 
+_HALVES = (torch.float16, torch.bfloat16)
+
 
 class Average:
     """A second network whose weights follow those of the first, smoothed.
@@ -24,10 +26,14 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start from a copy of the network."""
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        for parameter in self.module.parameters():
+            if parameter.dtype in _HALVES:  # a thousandth of a way would be rounded away
+                parameter.data = parameter.data.float()
         self.decay = decay
         self._pairs = list(_pairs(self.module, module))
         self._averages = [own for own, _ in self._pairs if own.is_floating_point()]
         self._weights = [other for own, other in self._pairs if own.is_floating_point()]
+        self._mixed = any(own.dtype != other.dtype for own, other in self._pairs)
         self._copied = [pair for pair in self._pairs if not pair[0].is_floating_point()]
         self._num_updates: int | Tensor = 0
         self._portions: list[_Portion] = []
@@ -50,7 +56,10 @@ class Average:
             number = self.num_updates
             keep = min(self.decay, (1 + number) / (10 + number))
             self._num_updates = number + 1
-            torch._foreach_lerp_(self._averages, self._weights, 1 - keep)
+            weights = self._weights
+            if self._mixed:
+                weights = [other.to(own.dtype) for own, other in zip(self._averages, weights, strict=True)]
+            torch._foreach_lerp_(self._averages, weights, 1 - keep)
             for own, other in self._copied:
                 own.copy_(other)
 

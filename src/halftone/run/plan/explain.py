@@ -50,7 +50,7 @@ def _gained(finding: Finding, taken: Measured) -> str:
 
 
 def _not_gained(finding: Finding, model: nn.Module, facts: DeviceFacts) -> str:
-    others = [one for one in finding.evidence if one.mode not in ("fp32", "tf32") and one.speed]
+    others = [one for one in finding.evidence if one.mode not in ("fp32", "tf32") and one.speed and one.fits]
     if not others:
         return "no other format runs here with gradients that agree"
     best = max(others, key=lambda one: one.speed or 0.0)

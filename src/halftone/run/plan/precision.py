@@ -16,7 +16,7 @@ from halftone.base.records import decided
 from halftone.data.augment.pipeline import Normalise
 from halftone.data.streaming import StreamingFeed
 from halftone.optim.loss import Criterion
-from halftone.precision.config import Mode, PrecisionConfig
+from halftone.precision.config import Mode, PrecisionConfig, evaluation_config, uses_scaling
 from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
@@ -32,6 +32,8 @@ from halftone.weights.freeze import freeze
 
 _SHARE_OF_RUN = 0.05
 """A probe may take this share of the run that it is for, and half a second in any case."""
+_MORE_TIME = 1.5
+"""A finding for which the time did not suffice is measured anew with this many times of it."""
 _STEPS_IN_BUDGET = 60
 """A batch of which so many steps do not fit into the budget is measured in part."""
 _SMALLEST_PART = 4
@@ -73,7 +75,7 @@ def choose_precision(
         notes.note("fp32 products", products, "of matrices and convolutions alike, whatever torch's own defaults are")
     if asked.mode != "auto":
         _refuse(recipe, network, facts, device, notes)
-        return ChosenPrecision(asked)
+        return ChosenPrecision(_closed(asked))
     modes = candidates(facts)
     rule = decide.precision(facts, network.facts, network.spec.size)
     if len(modes) == 1 or not asked.probe_seconds:
@@ -104,7 +106,15 @@ def _settled(asked: PrecisionConfig, chosen: Candidate, reason: str, notes: Note
         shown = ", ".join(f"{name} in {kind}" for name, kind in list(layers.items())[:6])
         more = f" and {len(layers) - 6} more" if len(layers) > 6 else ""
         notes.note("precision.layers", shown + more, "slower in the reduced format than in fp32")
-    return ChosenPrecision(asked.replaced(mode=chosen.mode, layers=layers))
+    return ChosenPrecision(_closed(asked.replaced(mode=chosen.mode, layers=layers)))
+
+
+def _closed(config: PrecisionConfig) -> PrecisionConfig:
+    """Settle what follows from the mode."""
+    scaling = config.scaling
+    if scaling == "auto":
+        scaling = "dynamic" if uses_scaling(config) else "off"
+    return config.replaced(scaling=scaling, evaluation=evaluation_config(config).mode)
 
 
 def _found(
@@ -121,15 +131,17 @@ def _found(
         batch = _batch(recipe, network, opened, device, min(part, opened.facts.num_train))
         key = _key(model, batch, recipe, modes, device)
         known = cache.read(key)
-        if known is not None:
+        if known is not None and known.complete:
             return known, batch.seconds, True
         criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
         size, step = _affordable(model, batch, criterion, recipe, device)
-        images = batch.images[:size].contiguous(memory_format=layout)
-        trial = Trial(model, images, batch.targets[:size], criterion)
         steps = decided(recipe.epochs) * (opened.facts.num_train // decided(recipe.batch_size))
         steps = min(steps, recipe.max_steps or steps) * recipe.accumulate
         seconds = min(_budget(recipe, device), 0.5 + _SHARE_OF_RUN * steps * step)
+        if known is not None and seconds < _MORE_TIME * known.budget:
+            return known, batch.seconds, True
+        images = batch.images[:size].contiguous(memory_format=layout)
+        trial = Trial(model, images, batch.targets[:size], criterion)
         found = Probe(trial, modes, seconds=seconds, layers=recipe.precision.layers).run(size)
         cache.write(key, found)
         return found, batch.seconds, False
@@ -144,7 +156,7 @@ def _affordable(
     model: nn.Module, batch: Batch, criterion: Criterion, recipe: Recipe, device: torch.device
 ) -> tuple[int, float]:
     """Return how many images of a batch can be measured within the budget, and the seconds of a step on all of them."""
-    size = min(_SMALLEST_PART, len(batch.images))
+    size = min(max(_SMALLEST_PART, len(batch.images) // 4), len(batch.images))
     trial = Trial(model, batch.images[:size], batch.targets[:size], criterion)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trial.seconds(PrecisionConfig(mode="fp32"))
@@ -177,7 +189,7 @@ def _key(model: nn.Module, batch: Batch, recipe: Recipe, modes: tuple[Mode, ...]
         batch.images.stride(),
         device_facts(device).name,
         (recipe.threads, recipe.keep_memory, recipe.accumulate, recipe.model.channels_last),
-        (recipe.precision.layers, recipe.precision.probe_seconds, modes),
+        (recipe.precision.layers, modes),
         (torch.__version__, __version__),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
@@ -212,5 +224,9 @@ def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.
             hint="use --precision fp32, or rehearse it: --precision.emulate tf32",
         )
     if mode == "fp8":
-        notes.note("precision.mode", "fp8", expected_gain(network.built.module))
+        notes.note(
+            "precision.mode",
+            "fp8",
+            expected_gain(network.built.module, keep=settle_layers(network.built.module, asked.layers)),
+        )
         check_fp8(device)
