@@ -253,7 +253,7 @@ def test_the_budget_is_what_was_asked_or_a_share_of_the_run(
     tiny: Path, tmp_path: Path, finds: Any, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = finds(found())
-    monkeypatch.setattr(part, "_affordable", lambda model, batch, *rest: (len(batch.images), 0.1))
+    monkeypatch.setattr(part, "affordable", lambda model, images, *rest, seconds: (len(images), 0.1))
     make_plan(auto(tiny, tmp_path, probe_seconds=seconds, epochs=10))  # 60 steps of a tenth of a second
     make_plan(auto(tiny, tmp_path / "other", probe_seconds=seconds, epochs=10, batch_size=8, accumulate=2, max_steps=3))
     budgets = [probe._end - probe._began for probe in asked]

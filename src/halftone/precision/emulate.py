@@ -6,6 +6,8 @@ Matrix products and convolutions, forward and backward, are what special hardwar
 of their inputs, with sums in fp32, and their result is rounded to the format. For tf32 and fp8, which no tensor of
 the network is held in, the inputs of these products are rounded, and their results are those of fp32 and bf16.
 
+Fused attention in half rounds and sums as the device's does, and is left alone.
+
 Modelled: the rounding of every result and its overflow; gradients; loss scaling; fp8 with one scale per tensor, from
 its largest value, in the same format for weights, activations and gradients, in convolutions too (hardware has it
 for linear layers alone). Not modelled: the order of sums, sums in less than fp32 within a product, operations that

@@ -20,6 +20,9 @@ from halftone.precision.policy import clear_policy
 from halftone.precision.verbs import Precision
 
 Loss = Callable[[Any, Tensor], Tensor]
+_STEPS_IN_BUDGET = 60
+"""A batch of which so many steps do not fit into the budget is probed in part."""
+_SMALLEST_PART = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +156,24 @@ class Trial:
     def _wait(self) -> None:
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
+
+
+def affordable(model: nn.Module, images: Tensor, targets: Tensor, loss: Loss, *, seconds: float) -> tuple[int, float]:
+    """Return how many images of a batch can be probed in some seconds, and the seconds of a step on all of them.
+
+    Args:
+        model: a copy of the network, in training mode, on the device.
+        images: the whole batch, [batch, channels, height, width].
+        targets: [batch].
+        loss: of the network's outputs and the targets, [].
+        seconds: the budget of the probe.
+    """
+    size = min(max(_SMALLEST_PART, len(images) // 4), len(images))
+    trial, full = Trial(model, images[:size], targets[:size], loss), PrecisionConfig(mode="fp32")
+    with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
+        trial.seconds(full)
+        whole = trial.seconds(full) * len(images) / size
+    if whole * _STEPS_IN_BUDGET <= seconds:
+        return len(images), whole
+    fitting = int(len(images) * seconds / (whole * _STEPS_IN_BUDGET))
+    return min(len(images), max(_SMALLEST_PART, fitting)), whole

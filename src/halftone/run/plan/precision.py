@@ -20,7 +20,7 @@ from halftone.precision.config import Mode, PrecisionConfig, evaluation_config, 
 from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
-from halftone.precision.trial import Candidate, Trial
+from halftone.precision.trial import Candidate, Trial, affordable
 from halftone.run.plan import cache, decide, explain
 from halftone.run.plan.data import OpenedData
 from halftone.run.plan.network import Network
@@ -34,9 +34,6 @@ _SHARE_OF_RUN = 0.05
 """A probe may take this share of the run that it is for, and half a second in any case."""
 _MORE_TIME = 1.5
 """A finding for which the time did not suffice is measured anew with this many times of it."""
-_STEPS_IN_BUDGET = 60
-"""A batch of which so many steps do not fit into the budget is measured in part."""
-_SMALLEST_PART = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def _found(
         if known is not None and known.complete:
             return known, batch.seconds, True
         criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
-        size, step = _affordable(model, batch, criterion, recipe, device)
+        size, step = affordable(model, batch.images, batch.targets, criterion, seconds=_budget(recipe, device))
         steps = decided(recipe.epochs) * (opened.facts.num_train // decided(recipe.batch_size))
         steps = min(steps, recipe.max_steps or steps) * recipe.accumulate
         seconds = min(_budget(recipe, device), 0.5 + _SHARE_OF_RUN * steps * step)
@@ -150,21 +147,6 @@ def _found(
 def _budget(recipe: Recipe, device: torch.device) -> float:
     seconds = recipe.precision.probe_seconds
     return seconds if device.type == "cpu" else seconds / 2
-
-
-def _affordable(
-    model: nn.Module, batch: Batch, criterion: Criterion, recipe: Recipe, device: torch.device
-) -> tuple[int, float]:
-    """Return how many images of a batch can be measured within the budget, and the seconds of a step on all of them."""
-    size = min(max(_SMALLEST_PART, len(batch.images) // 4), len(batch.images))
-    trial = Trial(model, batch.images[:size], batch.targets[:size], criterion)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trial.seconds(PrecisionConfig(mode="fp32"))
-        whole = trial.seconds(PrecisionConfig(mode="fp32")) * len(batch.images) / size
-    if whole * _STEPS_IN_BUDGET <= _budget(recipe, device):
-        return len(batch.images), whole
-    fitting = int(len(batch.images) * _budget(recipe, device) / (whole * _STEPS_IN_BUDGET))
-    return min(len(batch.images), max(_SMALLEST_PART, fitting)), whole
 
 
 def _batch(recipe: Recipe, network: Network, opened: OpenedData, device: torch.device, count: int) -> Batch:
