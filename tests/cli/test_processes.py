@@ -16,7 +16,7 @@ from samples import numbers, write_folder
 
 FLAGS = ["--model", "cifar_resnet8", "--batch-size", "8", "--data.feed", "streaming", "--threads", "1",
          "--run.checkpoint-every", "3it", "--no-run.report", "--no-run.tensorboard", "--average", "0.9",
-         "--augment.resized-crop", "0.5,1", "--augment.rotate", "10"]  # fmt: skip
+         "--augment.resized-crop", "0.5,1", "--augment.rotate", "10", "--precision.probe-seconds", "0"]  # fmt: skip
 
 
 def start(arguments: list[str]) -> "subprocess.Popen[str]":

@@ -30,16 +30,16 @@ def precision(
     *,
     recipe: RecipeFile = None,
     as_: Annotated[
-        Judged, Parameter(name="--as", help="The format to judge by; no hardware for it is needed. [fp16]")
+        Judged, Parameter(name="--as", help="The format to judge by; no hardware for it is needed.")
     ] = "fp16",
-    steps: Annotated[int, Parameter(help="Training steps in fp32 to watch. [10]")] = 10,
+    steps: Annotated[int, Parameter(help="Training steps in fp32 to watch.")] = 10,
     dtypes: Annotated[
         bool, Parameter(help="Show the types that each layer computes in, under the recipe's precision.", negative=())
     ] = False,
     fix: Annotated[
         Path | None, Parameter(help="Write the recipe with the proposed precision to this YAML file.")
     ] = None,
-    out: Annotated[Path, Parameter(help="Where the picture and the numbers go. [diagnosis]")] = Path("diagnosis"),
+    out: Annotated[Path, Parameter(help="Where the picture and the numbers go.")] = Path("diagnosis"),
     json: Json = False,
     settings: dict[str, Any],
 ) -> int:

@@ -102,6 +102,8 @@ def _choices(annotation: Any) -> list[str]:
 
 def _metavar(annotation: Any) -> str:
     """Return the word that stands for a setting's value in the help."""
+    if get_origin(annotation) is dict:
+        return "NAME=VALUE,..."
     kinds = set(leaf_types(annotation))
     words = {Span: "LENGTH", Path: "PATH", bool: "YES|NO", int: "INT", float: "NUMBER"}
     return next((word for kind, word in words.items() if kind in kinds), "NAME")
