@@ -3,20 +3,19 @@
 import json as json_module
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from halftone.base.errors import RecipeError, listed, printable
 from halftone.cli.flags import with_recipe
 from halftone.cli.train import Data, Json, RecipeFile, gather
+from halftone.precision.config import Emulated
 
 if TYPE_CHECKING:
     from halftone.diagnose.precision import Watched
     from halftone.precision.types_seen import LayerTypes
     from halftone.run.recipe import Recipe
-
-Judged = Literal["fp16", "bf16", "fp8-e4m3", "fp8-e5m2", "tf32"]
 
 diagnose = App(name="diagnose", help="Look into a network while it trains: precision.", help_format="plaintext")
 _AGREES = 0.9
@@ -30,7 +29,7 @@ def precision(
     *,
     recipe: RecipeFile = None,
     as_: Annotated[
-        Judged, Parameter(name="--as", help="The format to judge by; no hardware for it is needed.")
+        Emulated, Parameter(name="--as", help="The format to judge by; no hardware for it is needed.")
     ] = "fp16",
     steps: Annotated[int, Parameter(help="Training steps in fp32 to watch.")] = 10,
     dtypes: Annotated[

@@ -16,6 +16,7 @@ from halftone.loop.session import Session
 from halftone.loop.step import update
 from halftone.precision.agreement import Agreement
 from halftone.precision.config import Emulated, LayerFormat, Mode, PrecisionConfig
+from halftone.precision.formats import HALVES
 from halftone.precision.health import Health, health
 from halftone.precision.master import lost_share
 from halftone.precision.trial import Trial
@@ -204,7 +205,7 @@ def _rehearsed(found: Agreement, scale: float, keep: tuple[str, ...]) -> Rehears
 
 def _lost_updates(before: list[Tensor], model: nn.Module, format_name: str) -> float | None:
     """Return the share of weights that changed in fp32 and would have stood still, rounded to the format."""
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(format_name)
+    dtype = HALVES.get(format_name)
     if dtype is None:
         return None
     after = [parameter.detach() for parameter in model.parameters()]

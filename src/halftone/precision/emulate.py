@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from halftone.precision.config import Emulated
-from halftone.precision.formats import FORMATS
+from halftone.precision.formats import FORMATS, HALVES
 
 _aten = torch.ops.aten
 _PRODUCTS = frozenset(
@@ -52,7 +52,6 @@ _NO_FACTOR = {
     _aten.addmv.default: 0,
 }
 """Which argument is added to a product and is no factor of it."""
-_HELD = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _EIGHTS = {"fp8-e4m3": torch.float8_e4m3fn, "fp8-e5m2": torch.float8_e5m2}
 
 
@@ -62,10 +61,10 @@ class Rehearsal(TorchDispatchMode):
     def __init__(self, emulated: Emulated) -> None:
         """Rehearse a format; the context is entered for the forward and for the backward pass."""
         super().__init__()
-        self._held = _HELD.get(emulated, torch.float32 if emulated == "tf32" else torch.bfloat16)
+        self._held = HALVES.get(emulated, torch.float32 if emulated == "tf32" else torch.bfloat16)
         # in half, kernels of fused attention round and sum as the device's do; in fp32, tf32 rounds what goes in
         self._products = _PRODUCTS | _ATTENTION if emulated == "tf32" else _PRODUCTS
-        self._round_factor = rounding(emulated) if emulated not in _HELD else None
+        self._round_factor = rounding(emulated) if emulated not in HALVES else None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -99,8 +98,8 @@ def rounding(emulated: Emulated) -> Callable[[Tensor], Tensor]:
     """
     if emulated == "tf32":
         return round_to_tf32
-    if emulated in _HELD:
-        held = _HELD[emulated]
+    if emulated in HALVES:
+        held = HALVES[emulated]
         return lambda value: value.to(held).float()
     eight, largest = _EIGHTS[emulated], FORMATS[emulated].largest
 

@@ -39,7 +39,8 @@ FORMATS = {
     "fp8-e4m3": _format("fp8-e4m3", 4, 3, torch.float8_e4m3fn),
     "fp8-e5m2": _format("fp8-e5m2", 5, 2, torch.float8_e5m2),
 }
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The formats of 16 bits as types of torch."""
 _NAMES = {
     torch.float32: "fp32",
     torch.bfloat16: "bf16",
@@ -57,7 +58,7 @@ def name_of(dtype: torch.dtype) -> str:
 
 def autocast_dtype(mode: Mode) -> torch.dtype | None:
     """Return the type that autocast lowers to, or None where there is nothing to lower."""
-    return _HALVES.get(lowered(mode))
+    return HALVES.get(lowered(mode))
 
 
 def autocast(device_type: str, mode: Mode) -> AbstractContextManager[Any]:

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from halftone.precision.config import PrecisionConfig
 from halftone.precision.policy import own_format
 from halftone.precision.trial import Trial
+from halftone.system.device import wait_for
 
 _GAIN = 1.1
 """A layer alone must be this many times as fast in fp32 to be proposed: what stands around it has a say, too."""
@@ -61,15 +62,10 @@ def _seconds(layer: nn.Module, example: Tensor, dtype: torch.dtype | None) -> fl
     """Time one forward and backward pass; in fp32 (dtype None) with the casting of the input that it needs."""
     inputs = example.detach().requires_grad_()
     kind = example.device.type
-    _wait(example)
+    wait_for(example.device)
     clock = time.perf_counter()
     with torch.autocast(kind, dtype, enabled=dtype is not None):
         outputs = type(layer).forward(layer, inputs if dtype is not None else inputs.float())
     outputs.backward(torch.ones_like(outputs))
-    _wait(example)
+    wait_for(example.device)
     return time.perf_counter() - clock
-
-
-def _wait(tensor: Tensor) -> None:
-    if tensor.device.type != "cpu":
-        torch.accelerator.synchronize(tensor.device)

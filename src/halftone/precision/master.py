@@ -1,7 +1,7 @@
 """Half weights with fp32 masters (Micikevicius et al. 2018, section 3.1).
 
 An update is often thousands of times smaller than its weight. bf16 has 8 bits for a number, so what is less than
-1/256 of a weight is rounded away when it is added to it. The optimizer therefore updates weights in fp32, and the
+1/512 of a weight is rounded away when it is added to it. The optimizer therefore updates weights in fp32, and the
 network computes with copies of them in half.
 
 Here the network's own parameters are the masters. Whoever looks at it between steps, the optimizer, the average, a
@@ -36,19 +36,19 @@ class HalfWeights:
 
     def __init__(self, model: nn.Module, dtype: torch.dtype, *, keep: Collection[nn.Module] = ()) -> None:
         """Copy the parameters, except those of norms and of the layers in `keep`."""
-        self._places = list(halved_places(model, keep))
+        places = list(halved_places(model, keep))
         self.masters: list[Tensor] = []
         """The parameters of the network."""
         self.halves: list[Tensor] = []
         """The copies, in the order of `masters`."""
         copies: dict[int, nn.Parameter] = {}
-        for owner, name in self._places:
+        for owner, name in places:
             master = owner[name]
             if id(master) not in copies:  # a weight may stand in several layers
                 copies[id(master)] = nn.Parameter(master.detach().to(dtype), requires_grad=master.requires_grad)
                 self.masters.append(master)
                 self.halves.append(copies[id(master)])
-        self._swaps = [(owner, name, owner[name], copies[id(owner[name])]) for owner, name in self._places]
+        self._swaps = [(owner, name, owner[name], copies[id(owner[name])]) for owner, name in places]
         self._fresh = False
 
     @torch.no_grad()

@@ -17,9 +17,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from halftone.base.errors import RecipeError, closest, listed
 from halftone.precision.config import LayerFormat, LayerKind
+from halftone.precision.formats import HALVES
 
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
-_DTYPES: dict[LayerFormat, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, **HALVES}
 _MARK = "_halftone_format"
 
 

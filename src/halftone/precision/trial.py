@@ -18,6 +18,7 @@ from halftone.precision.config import LayerFormat, Mode, PrecisionConfig
 from halftone.precision.formats import autocast_dtype
 from halftone.precision.policy import clear_policy
 from halftone.precision.verbs import Precision
+from halftone.system.device import wait_for
 
 Loss = Callable[[Any, Tensor], Tensor]
 _STEPS_IN_BUDGET = 60
@@ -63,11 +64,11 @@ class Trial:
     def seconds(self, config: PrecisionConfig) -> float:
         """Take one step and return how long it took; the first of a candidate prepares it and takes longer."""
         precision = self._prepared(config)
-        self._wait()
+        wait_for(self._device)
         clock = time.perf_counter()
         self._step(precision)
         precision.step()
-        self._wait()
+        wait_for(self._device)
         return time.perf_counter() - clock
 
     def gradients(self, config: PrecisionConfig) -> dict[str, Tensor]:
@@ -152,10 +153,6 @@ class Trial:
         # a rate of zero: the weights stay, and each step does the same work
         optimizer = torch.optim.SGD(self._model.parameters(), lr=0.0, momentum=0.9)
         return Precision(config, self._model, optimizer)
-
-    def _wait(self) -> None:
-        if self._device.type != "cpu":
-            torch.accelerator.synchronize(self._device)
 
 
 def affordable(model: nn.Module, images: Tensor, targets: Tensor, loss: Loss, *, seconds: float) -> tuple[int, float]:

@@ -85,6 +85,12 @@ def _count(kind: str) -> int:
     return 1
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that was asked of it; the CPU always has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def device_facts(device: torch.device) -> DeviceFacts:
     """Describe a device that is there."""
     if device.type == "cuda":
