@@ -12,7 +12,7 @@ from rich.console import Console
 
 from halftone.base.errors import HalftoneError
 from halftone.cli.data import check_data
-from halftone.cli.diagnose import diagnose
+from halftone.cli.diagnose.commands import diagnose
 from halftone.cli.doctor import doctor
 from halftone.cli.report import report
 from halftone.cli.train import demo, plan, train

@@ -66,13 +66,12 @@ def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, se
     from halftone.base.records import dump_yaml
     from halftone.report.figures import sparkline
     from halftone.run.folder import check_free
-    from halftone.run.plan.make import make_plan
-    from halftone.run.session import with_start
+    from halftone.run.prepare import prepare
     from halftone.schedule.build import build_schedule
     from halftone.track.console import show_plan
 
     check_free(wish)
-    found = with_start(make_plan(wish), fetch=False).plan
+    found = prepare(wish, fetch=False).plan
     if json:
         print(json_module.dumps(found.to_mapping(), indent=2))
         return 0

@@ -22,10 +22,11 @@ from halftone.precision.master import lost_share
 from halftone.precision.trial import Trial
 from halftone.precision.types_seen import LayerTypes, TypesSeen
 from halftone.precision.watch import LayerNumbers, watched
-from halftone.run.plan.make import Prepared, make_plan
+from halftone.run.plan.make import Prepared
 from halftone.run.plan.record import Plan
+from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
-from halftone.run.session import build_session, with_start
+from halftone.run.session import build_session
 from halftone.system.memory import keep_freed_memory
 
 
@@ -148,7 +149,7 @@ def _mode(format_name: str) -> Mode:
 def _session(recipe: Recipe) -> Iterator[tuple[Prepared, Session]]:
     if recipe.keep_memory:
         keep_freed_memory()
-    prepared = with_start(make_plan(recipe))
+    prepared = prepare(recipe)
     threads = torch.get_num_threads()
     try:
         session = build_session(prepared)

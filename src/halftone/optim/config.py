@@ -1,12 +1,17 @@
 """What can be asked of the optimizer and of the penalties on weights."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from halftone.base.pairs import parse_pairs
 from halftone.base.records import Auto, Record
 
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop", "nadam", "muon"]
+
+
+def _factors(value: Any) -> Any:
+    return parse_pairs(value, example="features.0.*=0.1") if isinstance(value, str) else value
 
 
 class OptimizerConfig(Record):
@@ -17,7 +22,14 @@ class OptimizerConfig(Record):
     name: OptimizerName | Auto = "auto"
     """`sgd` (Nesterov), `adam`, `adamw`, `rmsprop`, `nadam` or `muon` (matrices and filters; AdamW for the rest)."""
     lr: Annotated[float, Field(gt=0, le=1e6)] | Auto = "auto"
-    """The peak learning rate."""
+    """The peak learning rate. auto: by rule, checked against a measured range of rates."""
+    lr_scaling: Literal["off", "linear", "sqrt"] = "off"
+    """How `lr` follows the batch: it is meant for `lr_batch` images, and grows with the batch (linear: Goyal et al.
+    2017; sqrt: Hoffer et al. 2017)."""
+    lr_batch: int = Field(default=256, ge=1)
+    """The batch size that `lr` is meant for, where it is scaled."""
+    probe_seconds: float = Field(default=20.0, ge=0)
+    """What may be spent on measuring rates, where lr or the warmup is auto; half of it on a GPU. 0 measures nothing."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """sgd, rmsprop and muon."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -32,6 +44,13 @@ class OptimizerConfig(Record):
     """Apply L1 and L2 to norms and biases, too, which are exempt otherwise."""
     head_lr: float = Field(default=1.0, gt=0, le=1000)
     """Factor on the rate of the head, for transfer learning."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the rate from each stage of the network to the one before it: 0.65 gives the first layers of a trained
+    network small rates (Howard and Ruder 2018, section 3.2; Clark et al. 2020)."""
+    layer_lr: Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], BeforeValidator(_factors)] = Field(
+        default_factory=dict
+    )
+    """Factors on the rate of single layers, by name pattern: `features.0.*=0.1`. What comes later wins."""
     rest_lr: Annotated[float, Field(gt=0, le=1e3)] | Auto = "auto"
     """muon: the rate of AdamW for what is not a matrix or filter."""
     clip: Annotated[float, Field(gt=0)] | None = None

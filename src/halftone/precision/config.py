@@ -1,10 +1,10 @@
 """What can be asked of precision."""
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from halftone.base.pairs import parse_pairs
 from halftone.base.records import Auto, Record, decided
 
 Mode = Literal["fp32", "tf32", "bf16", "fp16", "bf16-true", "fp16-true", "fp8"]
@@ -92,13 +92,8 @@ class PrecisionConfig(Record):
         """Read `depthwise=fp32,head=fp32`, the form of the command line."""
         if not isinstance(value, str):
             return value
-        pairs: dict[str, str] = {}
-        for part in filter(None, (piece.strip() for piece in re.split(r"[,\s]+", value))):
-            name, equals, chosen = part.partition("=")
-            if not (name and equals and chosen):
-                raise ValueError(f"'{part}' must be LAYER=FORMAT, such as depthwise=fp32")
-            pairs[name] = ALIASES.get(chosen.lower(), chosen.lower())
-        return pairs
+        pairs = parse_pairs(value, example="depthwise=fp32")
+        return {name: ALIASES.get(chosen.lower(), chosen.lower()) for name, chosen in pairs.items()}
 
     @model_validator(mode="before")
     @classmethod

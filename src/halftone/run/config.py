@@ -26,6 +26,8 @@ class RunConfig(Record):
     """Checkpoints to keep."""
     grad_norm: bool = True
     """Measure the norm of the gradients in every step, for the log."""
+    update_ratio_every: int = Field(default=10, ge=0)
+    """Measure every so many steps how far an update moves the weights, as a share of their norm; 0 is never."""
     tensorboard: bool = True
     """Write TensorBoard events."""
     report: bool = True

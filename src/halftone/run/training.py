@@ -35,9 +35,10 @@ from halftone.run.model_file import load_model
 from halftone.run.plan.data import check_same_data
 from halftone.run.plan.make import Prepared, make_plan
 from halftone.run.plan.record import Plan
+from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
 from halftone.run.saving import Saving
-from halftone.run.session import build_session, evaluation_set, with_start
+from halftone.run.session import build_session, evaluation_set
 from halftone.system.memory import keep_freed_memory, out_of_memory_named
 
 
@@ -89,7 +90,7 @@ def training(
     if recipe.keep_memory:
         keep_freed_memory()
     check_free(recipe)
-    prepared = with_start(make_plan(recipe, data=data, model=model))
+    prepared = prepare(recipe, data=data, model=model)
     yield Planned(prepared.plan)
     _leave_early(stop)
     plan = prepared.plan

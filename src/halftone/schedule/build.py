@@ -11,7 +11,7 @@ from halftone.base.errors import RecipeError, listed
 from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.schedule import curves
-from halftone.schedule.config import DecayConfig, WarmupConfig, WarmupShape
+from halftone.schedule.config import FIRST_SHARE, DecayConfig, WarmupConfig, WarmupShape
 
 Curve = Callable[[int], float]
 _WARMUPS: dict[WarmupShape, Callable[[int, int, float], float]] = {
@@ -19,6 +19,7 @@ _WARMUPS: dict[WarmupShape, Callable[[int, int, float], float]] = {
     "exponential": curves.exponential_warmup,
     "cosine": curves.cosine_warmup,
     "constant": curves.constant_warmup,
+    "adaptive": curves.linear_warmup,
 }
 _EXPONENTIAL_END = 0.01
 
@@ -110,7 +111,7 @@ def build_schedule(warmup: WarmupConfig, decay: DecayConfig, *, steps_per_epoch:
     """
     span = decided(warmup.length)
     warmup_steps = min(span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps), total_steps)
-    rise, start = _WARMUPS[warmup.shape], warmup.start
+    rise, start = _WARMUPS[decided(warmup.shape)], FIRST_SHARE if warmup.start == "auto" else warmup.start
     return Schedule(
         total_steps=total_steps,
         warmup_steps=warmup_steps,
@@ -148,5 +149,5 @@ def _decay_curve(config: DecayConfig, warmup_steps: int, steps_per_epoch: int, t
                     hint="shorten the warmup or move the milestone",
                 )
             return lambda step: curves.multistep_decay(step, milestones, fall)
-        case "constant" | "plateau":
+        case _:
             return lambda _: 1.0

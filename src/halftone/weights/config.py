@@ -5,13 +5,25 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from halftone.base.lengths import Length, Span
+from halftone.base.pairs import parse_pairs
 from halftone.base.records import Record
 
 
 def _patterns(value: Any) -> Any:
     if value in (None, False, "none", "off", ""):
         return ()
+    if isinstance(value, int):
+        return (str(value),)
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _times(value: Any) -> Any:
+    if value in (None, False, "none", "off", ""):
+        return None
+    if isinstance(value, str) and "=" in value:
+        return parse_pairs(value, example="layer4=1ep")
+    return value
 
 
 class WeightsConfig(Record):
@@ -26,7 +38,13 @@ class WeightsConfig(Record):
     partial: bool = False
     """Accept a file that fits only in part."""
     freeze: Annotated[tuple[str, ...], BeforeValidator(_patterns)] = ()
-    """Layers that stand still, by name pattern (`features.0.*,stem*`), or `backbone` for all but the head."""
+    """Layers that stand still: by name pattern (`features.0.*,stem*`), `backbone` for all but the head, or a number for
+    that many stages from the pixels on."""
+    unfreeze: Annotated[Length | dict[str, Length] | None, BeforeValidator(_times)] = None
+    """When frozen layers thaw: a length (`1ep`) thaws one stage after each such stretch, from the head down; pairs
+    (`layer4=1ep,layer3=3ep`) thaw layers by name pattern. Without `freeze`, all but the head are frozen first."""
+    unfreeze_warmup: Length = Span(5, "%")
+    """How long the rate of layers that thaw rises from zero."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "WeightsConfig":

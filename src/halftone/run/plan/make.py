@@ -23,6 +23,7 @@ from halftone.run.plan.precision import choose_precision
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
+from halftone.schedule.config import FIRST_SHARE, WarmupConfig
 from halftone.system.device import DeviceFacts, choose_device, device_facts
 from halftone.system.memory import available_bytes
 from halftone.system.threads import usable_cores
@@ -174,19 +175,28 @@ def _settle_training(
     rest_lr = asked.rest_lr
     if name == "muon":
         rest_lr = notes.settle("optimizer.rest_lr", rest_lr, decide.rest_rate(lr))
-    length = recipe.warmup.length
-    if length == "auto":
-        decision = decide.warmup_length(has_weights=trained)
-        length = parse_span(notes.settle("warmup.length", "auto", decision))
+    warmup = _settle_warmup(recipe.warmup, notes, trained=trained)
     layout = decide.Decision(value=True, reason="convolutions are faster with the channels side by side")
     last = notes.settle("model.channels_last", recipe.model.channels_last, layout)
     return recipe.replaced(
         batch_size=batch,
         epochs=epochs,
         optimizer=asked.replaced(name=name, lr=lr, l2=l2, rest_lr=rest_lr),
-        warmup=recipe.warmup.replaced(length=length),
+        warmup=warmup,
         model=recipe.model.replaced(name=network.name, channels_last=last),
     )
+
+
+def _settle_warmup(asked: WarmupConfig, notes: Notebook, *, trained: bool) -> WarmupConfig:
+    """Settle the warmup by rule; a measurement may find a better start."""
+    shape, start, length = asked.shape, asked.start, asked.length
+    if shape == "auto":
+        shape = "adaptive" if length == "auto" else "linear"
+    if length == "auto":
+        length = parse_span(notes.settle("warmup.length", "auto", decide.warmup_length(has_weights=trained)))
+    if start == "auto":
+        start = min(FIRST_SHARE, asked.end)
+    return asked.replaced(length=length, shape=shape, start=start)
 
 
 def _check_batch(recipe: Recipe, batch: int, network: Network) -> None:

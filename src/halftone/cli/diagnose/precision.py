@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from halftone.base.errors import RecipeError, listed, printable
 from halftone.cli.flags import with_recipe
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from halftone.precision.types_seen import LayerTypes
     from halftone.run.recipe import Recipe
 
-diagnose = App(name="diagnose", help="Look into a network while it trains: precision.", help_format="plaintext")
 _AGREES = 0.9
 """A gradient whose cosine with that in fp32 is less points elsewhere; it may train all the same."""
 _FIGURE, _NUMBERS = "precision_health.png", "precision_health.json"
@@ -68,9 +67,6 @@ def precision(
         _write_fix(found, fix)
     print(f"picture: {out / _FIGURE}", file=sys.stderr)
     return 0
-
-
-diagnose.command(precision, name="precision")
 
 
 def _types(wish: "Recipe", *, json: bool) -> int:

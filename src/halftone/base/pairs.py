@@ -1,0 +1,22 @@
+"""Settings for single layers on the command line: `head=fp32,features.*=bf16`."""
+
+import re
+
+
+def parse_pairs(text: str, *, example: str) -> dict[str, str]:
+    """Read pairs of a layer, by name pattern or kind, and a value; the later of two for one layer wins.
+
+    Args:
+        text: pairs `NAME=VALUE` with commas or spaces between them.
+        example: of one pair, for the error.
+
+    Raises:
+        ValueError: a part is no such pair.
+    """
+    pairs: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in re.split(r"[,\s]+", text))):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"'{part}' must be LAYER=VALUE, such as {example}")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,1 @@
+"""The command `diagnose`, with a module for each of its kinds."""

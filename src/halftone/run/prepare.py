@@ -1,0 +1,24 @@
+"""From a recipe to everything that a run needs: planned by rule, started from its weights, then measured."""
+
+from typing import Any
+
+from torch import nn
+
+from halftone.run.plan.make import Prepared, make_plan
+from halftone.run.recipe import Recipe
+from halftone.run.start import with_start
+
+
+def prepare(recipe: Recipe, *, data: Any = None, model: nn.Module | None = None, fetch: bool = True) -> Prepared:
+    """Plan a run, open its data, and build its network with the weights that it starts from.
+
+    Args:
+        recipe: the wish.
+        data: data passed in Python, for the source `given`.
+        model: a network passed in Python, used instead of the recipe's.
+        fetch: whether published weights are wanted now; a plan that is only looked at downloads nothing.
+
+    Raises:
+        HalftoneError: the wish cannot be fulfilled; see its kinds.
+    """
+    return with_start(make_plan(recipe, data=data, model=model), fetch=fetch)
