@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from benchmarks import harness
+from benchmarks.runs import first_images
 from halftone.base.files import write_json, write_text
 from halftone.base.tables import read_table
 from halftone.system.threads import usable_cores
@@ -52,7 +52,8 @@ def main() -> None:
     where = harness.machine(["torchvision", "scipy"])
     found: dict[str, list[dict[str, float]]] = {name: [] for name in settings.only}
     with tempfile.TemporaryDirectory() as folder:
-        data = _first_images(settings.name, Path(settings.data).expanduser(), Path(folder))
+        source = Path(settings.data).expanduser()
+        data = first_images(settings.name, source, Path(folder), train=NUM_TRAIN, test=NUM_TEST)
         for seed in range(settings.seeds):  # the variants take turns
             for name in settings.only:
                 flags = [*VARIANTS[name], "--epochs", str(settings.epochs), "--model", settings.model]
@@ -64,23 +65,6 @@ def main() -> None:
     if not settings.dry:
         write_text(harness.RESULTS / f"precision_accuracy_{settings.name}.md", text)
         write_json(harness.RESULTS / f"precision_accuracy_{settings.name}.json", {"machine": where, "runs": found})
-
-
-def _first_images(name: str, source: Path, folder: Path) -> Path:
-    """Write the first images of each part as an .npz file, in the order of the data set."""
-    if source.suffix == ".npz":
-        with np.load(source) as stored:
-            arrays = {key: stored[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    else:
-        from torchvision.datasets import FashionMNIST
-
-        parts = {part: FashionMNIST(source, train=part == "train", download=False) for part in ("train", "test")}
-        arrays = {f"x_{part}": held.data.numpy() for part, held in parts.items()}
-        arrays |= {f"y_{part}": held.targets.numpy() for part, held in parts.items()}
-    path = folder / f"{name}-10k.npz"
-    cut = {key: value[: NUM_TRAIN if key.endswith("train") else NUM_TEST] for key, value in arrays.items()}
-    np.savez(path, **cut)
-    return path
 
 
 def _train(flags: Sequence[str], folder: Path) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""Two published effects on a laptop: gradients that vanish in fp16, and updates that vanish in bf16."""
+"""Published effects on a laptop: gradients that vanish in fp16, updates that vanish in bf16, networks that stall."""

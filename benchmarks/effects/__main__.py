@@ -2,6 +2,8 @@
 
     python -m benchmarks.effects underflow
     python -m benchmarks.effects masters
+    python -m benchmarks.effects init [--limits] [--data DATA]
+    python -m benchmarks.effects regularisation --data cifar10.npz
 
 Trains on the embedded digits by halftone's own command line, in turns; fp16 is rehearsed, so no hardware for it is
 needed. `halftone diagnose precision` says beforehand what is lost.
@@ -21,6 +23,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks import harness
+from benchmarks.effects import init, regularisation
 from halftone.base.files import write_bytes, write_json, write_text
 from halftone.base.tables import read_table
 from halftone.report.figures import BLUE, GREEN, ORANGE, finish, line, panels, to_png
@@ -95,10 +98,18 @@ EFFECTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.effects", description=__doc__.splitlines()[0])
-    parser.add_argument("effect", choices=list(EFFECTS))
+    parser.add_argument("effect", choices=[*EFFECTS, "init", "regularisation"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dry", action="store_true", help="print, but leave results/ as it is")
+    parser.add_argument("--data", default="digits", help="init: the images; regularisation: an .npz file of CIFAR-10")
+    parser.add_argument("--limits", action="store_true", help="init: where the verdict turns, by depth and gain")
     settings = parser.parse_args()
+    if settings.effect == "init":
+        init.run(data=settings.data, seeds=settings.seeds, limits=settings.limits, dry=settings.dry)
+        return
+    if settings.effect == "regularisation":
+        regularisation.run(data=Path(settings.data).expanduser(), seeds=settings.seeds, dry=settings.dry)
+        return
     effect, where = EFFECTS[settings.effect], harness.machine()
     runs: dict[str, list[list[dict[str, str]]]] = {name: [] for name in effect.variants}
     for seed in range(settings.seeds):  # the variants take turns

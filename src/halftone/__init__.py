@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from halftone.run.recipe import Recipe
     from halftone.run.training import StopRequest, resuming, training
     from halftone.verbs import Run, resume, train
+    from halftone.weights.initialise.apply import initialise
 
 _WHERE = {
     "Classifier": "halftone.run.inference",
@@ -54,6 +55,7 @@ _WHERE = {
     "diagnose_precision": "halftone.diagnose.precision",
     "evaluate_run": "halftone.run.inference",
     "events": "halftone.run",
+    "initialise": "halftone.weights.initialise.apply",
     "make_plan": "halftone.run.plan.make",
     "resume": "halftone.verbs",
     "resuming": "halftone.run.training",
@@ -80,6 +82,7 @@ __all__ = [
     "diagnose_precision",
     "evaluate_run",
     "events",
+    "initialise",
     "make_plan",
     "resume",
     "resuming",

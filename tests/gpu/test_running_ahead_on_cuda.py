@@ -39,7 +39,7 @@ def follow(name: str, mode: str, *, waits: bool, watched: bool) -> list[Tensor]:
         if watched and number:  # the first step makes room for copies and the optimizer's state
             torch.cuda.set_sync_debug_mode("error")
         try:
-            set_rates(optimizer, SHARES[int(step)] if waits else table.take(step))
+            set_rates(optimizer, lambda lane, step=step: SHARES[int(step)] if waits else table.take(step))
             with precision.forward():
                 loss = model(batch).square().mean()
             precision.backward(loss)

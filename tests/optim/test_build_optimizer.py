@@ -121,7 +121,7 @@ def test_rates_are_shares_of_their_peaks(name: str) -> None:
     peaks = [group["lr"] for group in optimizer.param_groups]
     assert max(peaks) == pytest.approx(5 * decided(config.lr if name != "muon" else config.rest_lr))
     for share in (0.25, 0.0, 1.0):
-        set_rates(optimizer, share)
+        set_rates(optimizer, lambda lane, share=share: share)
         assert [group["lr"] for group in optimizer.param_groups] == [peak * share for peak in peaks]
 
 
@@ -131,8 +131,8 @@ def test_rates_on_the_device_are_the_same_to_the_bit(name: str) -> None:
     optimizers = [build_optimizer(module, settings(name, head_lr=3.0), head=("5",)) for module in (number, tensor)]
     for step in range(6):
         share = 1 / (step + 3)
-        set_rates(optimizers[0], share)
-        set_rates(optimizers[1], torch.tensor(share, dtype=torch.float64))
+        set_rates(optimizers[0], lambda lane, share=share: share)
+        set_rates(optimizers[1], lambda lane, share=share: torch.tensor(share, dtype=torch.float64))
         rates = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
         assert rates[0] == rates[1]
         for module, optimizer in zip((number, tensor), optimizers, strict=True):

@@ -114,6 +114,7 @@ def test_groups_for_torch(decays: bool) -> None:
         "params": [module.weight],
         "lr": 2.0,
         "peak": 2.0,
+        "lane": "",
         "weight_decay": 0.01,
         "decays": True,
         "orthogonal": True,

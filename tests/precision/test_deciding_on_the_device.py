@@ -38,7 +38,7 @@ class Training:
         self.parts = parts
 
     def step(self, images: Tensor, labels: Tensor, share: float | Tensor) -> bool | Tensor:
-        set_rates(self.optimizer, share)
+        set_rates(self.optimizer, lambda lane: share)
         for start, end in pairwise(even_parts(len(images), self.parts)):
             with self.precision.forward():
                 loss = F.cross_entropy(self.model(images[start:end]), labels[start:end])

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from halftone.base.errors import ModelFileError
+from halftone.metrics.report import Metrics
 from halftone.report import figures
 from halftone.report.history import History, read_history
 from halftone.report.listener import write_report
-from halftone.report.page import verdict, write_overview, write_page
+from halftone.report.page import write_overview, write_page
 from halftone.report.pictures import worst_mistakes
 from halftone.run.folder import RunFolder
 from halftone.run.recipe import Recipe
@@ -107,13 +108,52 @@ def curve(history: History, losses: list[float]) -> History:
     return replace(history, epochs={**history.epochs, "val_loss": list(losses)})
 
 
-def test_the_verdict_tells_over_fitting_from_stopping_too_soon(run: RunFolder) -> None:
+def test_the_page_has_the_verdict_that_the_run_ended_with(run: RunFolder) -> None:
+    history, found = read_history(run), json.loads(run.train_report.read_text())
+    assert history.training is not None
+    assert history.training.num_images == history.metrics.num_images == 18  # type: ignore[union-attr]
+    assert found.pop("verdict") == history.verdict.model_dump(mode="json")
+    assert history.verdict.sentence in run.report.read_text("utf-8")
+    assert history.training == Metrics.parse(found)
+
+
+def test_the_verdict_follows_the_loss_where_training_images_were_not_measured(run: RunFolder) -> None:
+    history = replace(read_history(run), training=None)
+    assert curve(history, [1.0, 0.5, 0.6, 0.7, 0.8]).verdict.kind == "over-fits"
+    assert curve(history, [1.0, 0.8, 0.6, 0.5]).verdict.kind == "under-fits"
+    assert replace(history, metrics=None).verdict.sentence.endswith("no epoch was completed with usable metrics.")
+
+
+def test_a_class_whose_gap_stands_out_is_bold(run: RunFolder, tmp_path: Path) -> None:
     history = read_history(run)
-    assert "over-fits" in verdict(curve(history, [1.0, 0.5, 0.6, 0.7, 0.8]))
-    assert "more epochs may help" in verdict(curve(history, [1.0, 0.8, 0.6, 0.5]))
-    calm = verdict(curve(history, [1.0, 0.6, 0.5, 0.5]))
-    assert "over-fits" not in calm and "more epochs" not in calm
-    assert verdict(replace(history, metrics=None)).startswith("No epoch")
+    assert history.metrics is not None
+
+    def recalls(*found: float) -> Metrics:
+        assert history.metrics is not None
+        pairs = zip(history.metrics.classes, found, strict=True)
+        classes = tuple(one.replaced(support=1000, recall=recall) for one, recall in pairs)
+        return history.metrics.replaced(num_images=4000, accuracy=sum(found) / 4, classes=classes)
+
+    odd = replace(history, training=recalls(0.99, 0.99, 0.98, 0.99), metrics=recalls(0.95, 0.55, 0.94, 0.96))
+    (tmp_path / "run").mkdir()
+    write_page(replace(odd, folder=RunFolder(tmp_path / "run")))
+    text = (tmp_path / "run/report.html").read_text("utf-8")
+    assert re.findall(r"<strong>([^<]*)</strong>", text) == ["44.0"]
+    write_page(replace(odd, training=None, folder=RunFolder(tmp_path / "run")))
+    assert "gap, points" not in (tmp_path / "run/report.html").read_text("utf-8")
+
+
+def test_decisions_of_an_adaptive_warmup_are_marked(run: RunFolder) -> None:
+    tried = read_history(run).steps["tried"]
+    rows = [
+        {"tried": str(int(tried[step] or 0)), "step": "1", "action": action, "share": "0.5", "reason": "a spike"}
+        for step, action in ((1, "backed off"), (2, "finished"))
+    ]
+    history = replace(read_history(run), decisions=rows)
+    drawn = figures.to_svg(figures.side_by_side(history, figures.rate))
+    assert ">backed off</text>" in drawn and ">finished</text>" in drawn
+    plain = figures.to_svg(figures.side_by_side(replace(history, decisions=[]), figures.rate))
+    assert ">finished</text>" not in plain and ">backed off</text>" not in plain
 
 
 def test_the_loss_scale_is_drawn_where_there_was_one(run: RunFolder) -> None:
@@ -135,7 +175,7 @@ def test_many_classes_are_a_picture_not_a_table(run: RunFolder, tmp_path: Path) 
         confusion=tuple(tuple(int(row == column) for column in range(60)) for row in range(60)),
     )
     (tmp_path / "run").mkdir()
-    write_page(replace(history, metrics=many, folder=RunFolder(tmp_path / "run")))
+    write_page(replace(history, metrics=many, training=None, folder=RunFolder(tmp_path / "run")))
     text = (tmp_path / "run/report.html").read_text("utf-8")
     assert 'class="matrix"' not in text
     assert text.count("<svg") == 5
@@ -152,10 +192,3 @@ def test_several_runs_on_one_page(run: RunFolder, tmp_path: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="not a run folder"):
         read_history(RunFolder(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("values", "line"), [([], ""), ([0.0, 1.0], "▁▁█"), ([1.0, 1.0], "███"), ([0.0, 0.0], "▁▁▁"), ([0, 1, 2], "▁▅█")]
-)
-def test_sparklines(values: list[float], line: str) -> None:
-    assert figures.sparkline(values, 3) == line

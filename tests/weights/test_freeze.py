@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from halftone.base.errors import RecipeError
+from halftone.base.lengths import Span
 from halftone.models.build import build_model
 from halftone.weights.config import WeightsConfig
-from halftone.weights.freeze import freeze, hold_still
+from halftone.weights.freeze import Freezing, freeze, plan_thaws
 
 
 def network(*, affine: bool = True) -> nn.Sequential:
@@ -34,7 +35,7 @@ def standing(module: nn.Module) -> set[str]:
     return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
 
 
-def named(module: nn.Module, layers: tuple[nn.Module, ...]) -> set[str]:
+def named(module: nn.Module, layers: list[nn.Module]) -> set[str]:
     return {name for name, layer in module.named_modules() if layer in layers}
 
 
@@ -62,9 +63,9 @@ ALL = {name for name, _ in network().named_parameters()}
 )
 def test_patterns(patterns: tuple[str, ...], frozen: set[str], norms: set[str]) -> None:
     module = network()
-    held = freeze(module, patterns, head=("head",))
+    assert set(freeze(module, patterns, head=("head",))) == frozen
     assert standing(module) == frozen
-    assert named(module, held) == norms
+    assert named(module, Freezing(module).norms) == norms
 
 
 @pytest.mark.parametrize(
@@ -112,13 +113,14 @@ def test_frozen_layers_stand_still_in_training(patterns: tuple[str, ...], affine
     """Parameters and running statistics, also of norms that have no parameters."""
     torch.manual_seed(0)
     module = network(affine=affine)
-    held = freeze(module, patterns, head=("head",))
-    assert len(held) == 3
+    freeze(module, patterns, head=("head",))
+    freezing = Freezing(module)
+    assert len(freezing.norms) == 3
     before = copy.deepcopy(module.state_dict())
     optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.1)
     for _ in range(3):
         module.train()
-        hold_still(held)
+        freezing.hold_still()
         loss = nn.functional.cross_entropy(module(torch.rand(4, 3, 6, 6) * 9), torch.tensor([0, 1, 0, 1]))
         optimizer.zero_grad()
         loss.backward()
@@ -131,12 +133,61 @@ def test_frozen_layers_stand_still_in_training(patterns: tuple[str, ...], affine
 
 def test_norms_that_are_trained_go_on_counting() -> None:
     module = network()
-    hold_still(freeze(module, ("stem",), head=("head",)))
+    freeze(module, ("stem",), head=("head",))
     module.train()
-    hold_still(freeze(module, ("stem",), head=("head",)))
+    Freezing(module).hold_still()
     module(torch.rand(4, 3, 6, 6))
     assert module.get_submodule("stem.norm").num_batches_tracked == 0
     assert module.get_submodule("body.0.norm").num_batches_tracked == 1
+
+
+def test_a_norm_without_parameters_goes_with_what_it_follows() -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 2, 1), nn.Flatten())
+    freeze(flat, ("0",), head=("2",))
+    assert Freezing(flat).norms == [flat[1]]
+
+
+STAGES = {"stem": ("stem",), "body.0": ("body.0",), "body.1": ("body.1",)}
+
+
+def test_the_first_stages_by_their_number() -> None:
+    module = network()
+    freeze(module, ("2",), head=("head",), stages=list(STAGES.values()))
+    assert standing(module) == {name for name in ALL if name.startswith(("stem.", "body.0."))}
+    with pytest.raises(RecipeError, match="'0' matches no parameter") as caught:
+        freeze(module, ("0",), head=("head",), stages=list(STAGES.values()))
+    assert caught.value.hint == "the network has 3 stages before its head"
+
+
+def test_stages_thaw_from_the_head_down() -> None:
+    module = network()
+    frozen = freeze(module, ("backbone",), head=("head",))
+    thaws = plan_thaws(frozen, Span(2, "ep"), stages=STAGES, steps=lambda span: int(span.amount) * 10)
+    assert [(thaw.name, thaw.step) for thaw in thaws] == [("body.1", 20), ("body.0", 40), ("stem", 60)]
+    freezing = Freezing(module, thaws)
+    module.train()
+    freezing.hold_still()
+    assert freezing.next_step == 20
+    assert freezing.thaw(19) == []
+    assert [thaw.name for thaw in freezing.thaw(40)] == ["body.1", "body.0"]
+    assert standing(module) == {name for name in ALL if name.startswith("stem.")}
+    assert named(module, freezing.norms) == {"stem.norm"}
+    assert module.get_submodule("body.0.norm").training
+    freezing.thaw(60)
+    assert (standing(module), freezing.norms, freezing.next_step) == (set(), [], float("inf"))
+
+
+def test_layers_thaw_by_pattern_each_once() -> None:
+    module = network()
+    frozen = freeze(module, ("stem", "body"), head=("head",))
+    wish = {"body": Span(3, "it"), "body.1": Span(1, "it")}
+    thaws = plan_thaws(frozen, wish, stages=STAGES, steps=lambda span: int(span.amount))
+    assert [(thaw.name, thaw.step) for thaw in thaws] == [("body.1", 1), ("body", 3)]
+    assert all(name.startswith("body.0.") for name in thaws[1].parameters)
+    for pattern, hint in (("boddy", "body"), ("head", "the stages are stem, body.0, body.1")):
+        with pytest.raises(RecipeError, match=f"'{pattern}' matches no frozen parameter") as caught:
+            plan_thaws(frozen, {pattern: Span(1, "it")}, stages=STAGES, steps=lambda span: 1)
+        assert hint in caught.value.hint
 
 
 def test_backbone_of_a_network_with_two_outputs() -> None:

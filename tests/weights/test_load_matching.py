@@ -256,3 +256,21 @@ def test_squeezenet_of_imagenet_keeps_its_thousand_classes(shared_data: Path) ->
     account = load_matching(built.module, stored.tensors, head=built.head, stem=built.stem)
     assert account.fresh == ()
     assert str(account) == f"{len(stored.tensors)} tensors loaded"
+
+
+def test_a_prefix_of_the_owner_is_removed_if_it_is_the_only_one() -> None:
+    source = copied(network())
+    given = {f"encoder.cnn.{name}": tensor for name, tensor in source.items()}
+    loaded = load(network(), {**given, "loss.w": torch.ones(1)})
+    assert len(loaded.loaded) == len(source)
+    assert loaded.unused == ("loss.w",)
+    twice = {f"{owner}.{name}": tensor for owner in ("student", "teacher") for name, tensor in source.items()}
+    with pytest.raises(ModelFileError, match="do not fit"):
+        load(network(), twice)
+
+
+def test_two_networks_under_prefixes_of_wrappers_are_not_mixed() -> None:
+    source = copied(network())
+    twice = {f"{owner}.{name}": tensor for owner in ("model", "net") for name, tensor in source.items()}
+    with pytest.raises(ModelFileError, match="do not fit"):
+        load(network(), twice)

@@ -1,14 +1,17 @@
 """Files of PyTorch: what is inside is found, and what is more than tensors stays outside."""
 
+import argparse
 import io
 import os
 import pickle
 import random
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -224,3 +227,50 @@ def test_F7_newer_ones_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vers
     path = save(tmp_path / "w.pt", STATE)
     monkeypatch.setattr(torch, "__version__", version)
     assert same(load_weights(path).tensors)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_scripts_save_beside_the_weights_is_never_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    built: list[str] = []
+    place = ModuleType("lightning_fabric.utilities.data")
+
+    class AttributeDict(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            built.append(key)
+            super().__setitem__(key, value)
+
+    AttributeDict.__module__, AttributeDict.__qualname__ = place.__name__, "AttributeDict"
+    place.AttributeDict = AttributeDict  # type: ignore[attr-defined]
+    for name in ("lightning_fabric", "lightning_fabric.utilities"):  # without its parents it cannot be imported
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, place.__name__, place)
+    beside = {
+        "args": argparse.Namespace(lr=0.1, output=Path("out"), resume=PurePosixPath("in")),
+        "hyper_parameters": AttributeDict(lr=0.1, nested=AttributeDict(depth=3)),
+        "version": torch.torch_version.TorchVersion("2.10.0"),
+    }
+    path = save(tmp_path / "w.pt", {"state_dict": STATE, **beside}, legacy=legacy)
+    built.clear()
+    monkeypatch.setattr(argparse.Namespace, "__setattr__", lambda *_: built.append("namespace"))
+    assert same(load_weights(path).tensors)
+    assert built == []
+    allowed = [str(entry) for entry in torch.serialization.get_safe_globals()]
+    assert not any("Namespace" in entry or "AttributeDict" in entry for entry in allowed)  # now as before
+
+
+def test_code_within_the_arguments_is_refused_all_the_same(tmp_path: Path, unopened: Callable[[], None]) -> None:
+    path = save(tmp_path / "w.pt", {"state_dict": STATE, "args": argparse.Namespace(run=Calls(os.mkdir, "x"))})
+    unopened()
+    with pytest.raises(ModelFileError, match=r"\(posix.mkdir\)"):
+        load_weights(path)
+
+
+def test_weights_are_found_under_a_name_of_the_author_if_there_is_only_one(tmp_path: Path) -> None:
+    state = dict(STATE)
+    one = save(tmp_path / "one.pt", {"resnet": state, "epoch": 3, "optimizer": {"state": {}}})
+    assert same(load_weights(one).tensors)
+    for name, content in {"two": {"generator": state, "critic": state}, "none": {"resnet": {"lr": 0.1}}}.items():
+        with pytest.raises(ModelFileError, match="holds no named tensors"):
+            load_weights(save(tmp_path / f"{name}.pt", content))

@@ -14,9 +14,12 @@ from halftone.base.errors import HalftoneError
 from halftone.cli.data import check_data
 from halftone.cli.diagnose.commands import diagnose
 from halftone.cli.doctor import doctor
+from halftone.cli.find_lr import find_lr
+from halftone.cli.plan import plan
 from halftone.cli.report import report
-from halftone.cli.train import demo, plan, train
+from halftone.cli.train import demo, train
 from halftone.cli.use import evaluate, predict
+from halftone.cli.weights.commands import weights
 from halftone.run.recipe import SYNONYMS
 from halftone.version import __version__
 
@@ -29,9 +32,10 @@ app = App(
     console=Console(highlight=False),
     error_console=Console(stderr=True, highlight=False),
 )
-for command in (demo, train, plan, evaluate, predict, report, check_data, doctor):
+for command in (demo, train, plan, find_lr, evaluate, predict, report, check_data, doctor):
     app.command(command, name=command.__name__.replace("_", "-"))
 app.command(diagnose)
+app.command(weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""demo, train, plan."""
+"""demo, train."""
 
 import json as json_module
 import os
@@ -59,35 +59,6 @@ def train(
     return _finish(run, json=json)
 
 
-@with_recipe
-def plan(data: Data = None, *, recipe: RecipeFile = None, json: Json = False, settings: dict[str, Any]) -> int:
-    """Show what train would do and why, and do nothing."""
-    wish = gather(data, recipe, settings)
-    from halftone.base.records import dump_yaml
-    from halftone.report.figures import sparkline
-    from halftone.run.folder import check_free
-    from halftone.run.prepare import prepare
-    from halftone.schedule.build import build_schedule
-    from halftone.track.console import show_plan
-
-    check_free(wish)
-    found = prepare(wish, fetch=False).plan
-    if json:
-        print(json_module.dumps(found.to_mapping(), indent=2))
-        return 0
-    console = _console(stderr=False)
-    show_plan(console, found)
-    settled = found.settled
-    schedule = build_schedule(
-        settled.warmup, settled.decay, steps_per_epoch=found.batches_per_epoch, total_steps=found.total_steps
-    )
-    shares = [schedule.share(step) for step in range(found.total_steps)]
-    console.print(f"rate, 0 to {settled.optimizer.lr}: {sparkline(shares, 60)}", highlight=False)
-    console.print("\nasked:", style="bold")
-    console.print(dump_yaml(found.asked.model_dump(mode="json", exclude_unset=True)), highlight=False, markup=False)
-    return 0
-
-
 def demo(*, seed: Annotated[int, Parameter(help="As for train.")] = 0, json: Json = False) -> int:
     """Train on the embedded digits: seconds, no download, ends with a report."""
     from halftone.verbs import train as go
@@ -131,10 +102,11 @@ def _check_resume(data: str | None, recipe: Path | None, settings: dict[str, Any
 def _terminal() -> Any:
     from halftone.track.console import Terminal
 
-    return Terminal(_console(stderr=True))
+    return Terminal(patient_console(stderr=True))
 
 
-def _console(*, stderr: bool) -> Any:
+def patient_console(*, stderr: bool) -> Any:
+    """Return a console for people: on standard error, or on standard output."""
     from rich.console import Console
 
     class Patient(Console):

@@ -15,14 +15,25 @@ Model = Annotated[str | None, Parameter(help="Your own class, FILE.py:Class, if 
 
 
 def evaluate(
-    run: Annotated[Path, Parameter(help="The folder of a run.")],
+    run: Annotated[Path, Parameter(help="The folder of a run, or a weight file of any origin.")],
     data: Annotated[str | None, Parameter(help="Other data; without it, the run's own validation images.")] = None,
     /,
     *,
     weights: Annotated[str | None, Parameter(help="best, last, or a file. [best]")] = None,
     root: Annotated[Path | None, Parameter(name="--data.root", help="As for train.")] = None,
     download: Annotated[bool, Parameter(name="--data.download", help="As for train.", negative=())] = False,
-    model: Model = None,
+    size: Annotated[str | None, Parameter(help="Of a file of other origin: the input in pixels.")] = None,
+    channels: Annotated[
+        str | None, Parameter(name="--data.channels", help="Of a file of other origin: 1 for gray, 3 for colour.")
+    ] = None,
+    mean: Annotated[
+        str | None, Parameter(name="--data.mean", help="Of a file of other origin: as for train, 0.485,0.456,0.406.")
+    ] = None,
+    std: Annotated[str | None, Parameter(name="--data.std", help="Of a file of other origin: as for train.")] = None,
+    model: Annotated[
+        str | None,
+        Parameter(help="Of a file of other origin: its network, by name or FILE.py:Class; or your class, if it moved."),
+    ] = None,
     device: Annotated[
         str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the CPU if the run used it.")
     ] = "auto",
@@ -31,7 +42,21 @@ def evaluate(
     """Evaluate a trained model; on the run's own images the result is that of training, bit for bit."""
     from halftone.run.inference import evaluate_run
 
-    found = evaluate_run(run, data, weights=weights, root=root, download=download, device=device, model=model)
+    pictures = {"size": size, "channels": channels, "mean": mean, "std": std}
+    asked = {name: value for name, value in pictures.items() if value is not None}
+    if run.expanduser().is_file():
+        if weights is not None:
+            raise RecipeError(f"weights = {weights}: {run} is a weight file itself", hint="leave --weights out")
+        found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, model, device)
+    elif asked:
+        raise RecipeError(
+            f"data.{next(iter(asked))} is settled: a run's pictures are what they were in training",
+            hint="it is for weight files of other origin",
+        )
+    else:
+        found = evaluate_run(run, data, weights=weights, root=root, download=download, device=device, model=model)
+    for note in found.notes:
+        _say(note)
     for fault in found.evaluation.faults:
         _say(f"note: left out, cannot be read: {fault.name}: {fault.reason}")
     if json:
@@ -40,6 +65,19 @@ def evaluate(
     _say(f"on the {found.part} part, {len(found.images.labels):,} images")
     _show(found.metrics)
     return 0
+
+
+def _evaluate_file(file: Path, data: str | None, pictures: dict[str, Any], model: str | None, device: str) -> Any:
+    from halftone.data.config import DataConfig
+    from halftone.run.file_evaluation import evaluate_file
+
+    if data is None:
+        raise RecipeError(
+            f"{file} is a weight file, and does not say which images it is to be evaluated on",
+            hint="halftone evaluate FILE DATA, or name the folder of a run",
+        )
+    config = DataConfig.parse({"source": data, **pictures})
+    return evaluate_file(file.expanduser(), config, model=model, device=device)
 
 
 def _show(metrics: Any) -> None:

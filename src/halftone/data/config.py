@@ -15,6 +15,30 @@ Channels = Annotated[Literal[1, 3], BeforeValidator(lambda value: int(value) if 
 """As text it comes from the command line."""
 
 
+def _numbers(value: Any) -> Any:
+    if value == "auto":
+        return value
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        numbers = tuple(float(part) for part in (parts if isinstance(parts, list | tuple) else (parts,)))
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) not in (1, 3) or not all(0 <= number <= 1 for number in numbers):
+        raise ValueError("it must be auto, or one number from 0 to 1 for all channels, or three: 0.485,0.456,0.406")
+    return numbers
+
+
+def _divisors(value: Any) -> Any:
+    numbers = _numbers(value)
+    if numbers != "auto" and 0 in numbers:
+        raise ValueError("pixels are divided by it, so it must not be 0")
+    return numbers
+
+
+Mean = Annotated[tuple[float, ...] | Auto, BeforeValidator(_numbers)]
+Deviation = Annotated[tuple[float, ...] | Auto, BeforeValidator(_divisors)]
+
+
 class DataConfig(Record):
     """Which images, how they are split, and how they reach the model."""
 
@@ -36,6 +60,11 @@ class DataConfig(Record):
     """1 for gray, 3 for colour."""
     fit: Literal["crop", "squash"] = "crop"
     """How a picture that is not square becomes one: cut the middle out, or ignore its shape."""
+    mean: Mean = "auto"
+    """What is subtracted from pixels in [0, 1]: one number for all channels, or three. auto: what the weights were
+    trained with, or what is measured on the training images."""
+    std: Deviation = "auto"
+    """What they are then divided by; likewise."""
     feed: Literal["resident", "streaming"] | Auto = "auto"
     """Keep the whole set decoded on the device, or decode while training."""
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from halftone.data.survey import Fault
 from halftone.loop.evaluate import Evaluation
+from halftone.schedule.adaptive import Action
 
 
 @dataclass(slots=True)
@@ -32,6 +33,31 @@ class StepTaken:
     grad_norm: Tensor | None
     seconds: float
     """Wall time of the run so far."""
+    update_ratio: Tensor | None = None
+    """Norm of the update over that of the weights, []; in some of the steps."""
+
+
+@dataclass(slots=True)
+class WarmupDecided:
+    """An adaptive warmup decided something."""
+
+    tried: int
+    step: int
+    action: Action
+    share: float
+    """Of the peak, from now on."""
+    reason: str
+
+
+@dataclass(slots=True)
+class LayersThawed:
+    """Layers that stood still begin to train."""
+
+    tried: int
+    step: int
+    names: tuple[str, ...]
+    num_trainable: int
+    """Parameters that train from now on."""
 
 
 @dataclass(slots=True)
@@ -89,4 +115,4 @@ class StoppedEarly:
     reason: str
 
 
-LoopEvent = StepTaken | Unreadable | Evaluating | EpochDone | RateLowered | StoppedEarly
+LoopEvent = StepTaken | WarmupDecided | LayersThawed | Unreadable | Evaluating | EpochDone | RateLowered | StoppedEarly

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,14 @@ from halftone.data.feed import Feed
 from halftone.data.order import Order
 from halftone.loop.evaluate import EvaluationSet
 from halftone.loop.stop import Best
+from halftone.optim.build import set_momentum, set_rates
 from halftone.optim.loss import Criterion
 from halftone.optim.penalty import L1Penalty
+from halftone.optim.update_ratio import UpdateRatio
 from halftone.precision.verbs import Precision
-from halftone.schedule.build import Schedule
+from halftone.schedule.schedule import Schedule
 from halftone.weights.average import Average
-from halftone.weights.freeze import hold_still
+from halftone.weights.freeze import Freezing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Session:
 
     device: torch.device
     model: nn.Module
-    frozen_norms: tuple[nn.Module, ...]
+    freezing: Freezing
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     precision: Precision
@@ -49,11 +52,25 @@ class Session:
     """Where the run ends, possibly within an epoch."""
     count_correct: bool
     """Whether training accuracy means something: labels are not mixed."""
+    update_ratio: UpdateRatio
+    update_ratio_every: int
+    """Steps from one measurement of an update to the next; 0 for none."""
 
     def enter_training(self) -> None:
         """Put the network into training mode, all but its frozen norms."""
         self.model.train()
-        hold_still(self.frozen_norms)
+        self.freezing.hold_still()
+
+    def set_rates(self, step: int | Tensor) -> None:
+        """Set rates and momentum for the update after `step` applied ones; a number on the device, [], stays there."""
+        schedule = self.schedule
+        if isinstance(step, Tensor):
+            set_rates(self.optimizer, partial(schedule.share_at, step))
+            return
+        set_rates(self.optimizer, partial(schedule.share, step))
+        momentum = schedule.momentum_at(step)
+        if momentum is not None:
+            set_momentum(self.optimizer, momentum)
 
     def evaluated(self) -> nn.Module:
         """Return the network that is evaluated and saved: the average where there is one."""

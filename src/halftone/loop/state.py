@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from halftone.loop.arriving import Arriving, Tried
 from halftone.loop.session import Session
-from halftone.optim.build import set_rates
 
 _UNSAVED = {"saved": False}
 
@@ -107,7 +106,7 @@ def settle(session: Session, progress: Progress) -> None:
     """Wait for the steps under way, so that the host knows what the device does, and rates are numbers again."""
     progress.hear()
     if isinstance(session.optimizer.param_groups[0]["lr"], Tensor):
-        set_rates(session.optimizer, session.schedule.share(progress.step - progress.last_applied))
+        session.set_rates(progress.step - progress.last_applied)
 
 
 def capture(session: Session, progress: Progress) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
         "precision": session.precision.state_dict(),
         "schedule": session.schedule.state_dict(),
         "best": session.best.state_dict(),
-        "random": _capture_random(session.device),
+        "random": capture_random(session.device),
     }
     if session.average is not None:
         state["average"] = session.average.state_dict()
@@ -145,7 +144,8 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     session.best.load_state_dict(state["best"])
     if session.average is not None:
         session.average.load_state_dict(state["average"])
-    _restore_random(session.device, state["random"])
+    session.freezing.thaw(progress.step)
+    restore_random(session.device, state["random"])
 
 
 def _saved(progress: Progress) -> Iterator[str]:
@@ -167,7 +167,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _capture_random(device: torch.device) -> dict[str, Any]:
+def capture_random(device: torch.device) -> dict[str, Any]:
+    """Return where the random streams of Python, NumPy, torch and the device stand."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
@@ -190,7 +191,8 @@ def _capture_random(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _restore_random(device: torch.device, state: dict[str, Any]) -> None:
+def restore_random(device: torch.device, state: dict[str, Any]) -> None:
+    """Put the random streams back to where they stood."""
     python, numpy_state = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["numbers"]), python["gauss"]))
     keys = numpy_state["keys"].numpy().astype(np.uint32)

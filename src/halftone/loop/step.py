@@ -7,7 +7,6 @@ from torch import Tensor
 
 from halftone.data.feed import Batch
 from halftone.loop.session import Session
-from halftone.optim.build import set_rates
 from halftone.optim.loss import main_output
 
 
@@ -19,6 +18,7 @@ class StepResult:
     loss: Tensor
     num_correct: Tensor | None
     grad_norm: Tensor | None
+    update_ratio: Tensor | None
 
 
 def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) -> StepResult:
@@ -30,8 +30,7 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) ->
         step: updates applied before this one, a number or on the device, []; the schedule follows it.
         tried: updates tried before this one; the random streams follow it.
     """
-    schedule = session.schedule
-    set_rates(session.optimizer, schedule.share_at(step) if isinstance(step, Tensor) else schedule.share(step))
+    session.set_rates(step)
     images, targets = session.augment(batch, tried)
     images = session.prepare(images)
     total, correct = None, None
@@ -52,10 +51,14 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) ->
     assert total is not None
     if session.penalty is not None:
         session.penalty.add_gradients(session.precision.scale)
+    measures = session.update_ratio_every > 0 and tried % session.update_ratio_every == 0
+    if measures:
+        session.update_ratio.remember()
     outcome = session.precision.step()
+    ratio = session.update_ratio.measured() if measures else None
     if session.average is not None:
         session.average.update(outcome.applied)
-    return StepResult(outcome.applied, total, correct, outcome.grad_norm)
+    return StepResult(outcome.applied, total, correct, outcome.grad_norm, ratio)
 
 
 def even_parts(num_images: int, parts: int) -> list[int]:

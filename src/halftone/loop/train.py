@@ -12,15 +12,17 @@ from halftone.loop.evaluate import Evaluation, evaluate
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
+    LayersThawed,
     LoopEvent,
     RateLowered,
     StepTaken,
     StoppedEarly,
     Unreadable,
+    WarmupDecided,
 )
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, settle
-from halftone.loop.step import update
+from halftone.loop.step import StepResult, update
 from halftone.system.memory import peak_bytes
 
 
@@ -47,6 +49,7 @@ def _has_steps_left(session: Session, progress: Progress) -> bool:
 def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iterator[LoopEvent]:
     session.enter_training()
     settle(session, progress)
+    session.precision.wait(session.schedule.needs_host(progress.step))
     step = progress.step if session.precision.waits else torch.full((), progress.step, device=session.device)
     remaining = session.max_batches - progress.tried
     end = min(session.batches_per_epoch, progress.batch + remaining)
@@ -61,6 +64,8 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             progress.batch += 1
             progress.tried += 1
             continue
+        if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
+            yield from _thaw(session, progress)
         result = update(session, batch, step=step, tried=progress.tried)
         step = step + result.applied
         progress.tried += 1
@@ -71,6 +76,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
         progress.seconds += now - clock
         progress.train_seconds += now - clock
         clock = now
+        yield from _watch_warmup(session, progress, result)
         yield StepTaken(
             tried=progress.tried,
             step=step,
@@ -84,6 +90,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             loss_scale=session.precision.scale,
             grad_norm=result.grad_norm,
             seconds=progress.seconds,
+            update_ratio=result.update_ratio,
         )
         _refuse_divergence(session, progress, batch, max_skipped)
     clock = time.perf_counter()
@@ -92,6 +99,27 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     progress.seconds += waited
     progress.train_seconds += waited
     _refuse_divergence(session, progress, batch, max_skipped)
+
+
+def _thaw(session: Session, progress: Progress) -> Iterator[LayersThawed]:
+    """Let the layers train whose step has come; nothing happens if skipped steps put it off."""
+    settle(session, progress)
+    thawed = session.freezing.thaw(progress.step)
+    if thawed:
+        num_trainable = sum(weight.numel() for weight in session.model.parameters() if weight.requires_grad)
+        yield LayersThawed(progress.tried, progress.step, tuple(thaw.name for thaw in thawed), num_trainable)
+
+
+def _watch_warmup(session: Session, progress: Progress, result: StepResult) -> Iterator[WarmupDecided]:
+    """Let an adaptive warmup see what the step came to; it sees host numbers, which `needs_host` provides."""
+    schedule = session.schedule
+    if schedule.adaptive is None or not schedule.adaptive.watches(progress.step):
+        return
+    ratio = None if result.update_ratio is None else float(result.update_ratio)
+    applied = bool(result.applied)
+    decided = schedule.observe(progress.step, float(result.loss), applied=applied, update_ratio=ratio)
+    if decided is not None:
+        yield WarmupDecided(progress.tried, progress.step, decided.action, decided.share, decided.reason)
 
 
 def _refuse_divergence(session: Session, progress: Progress, batch: Batch | None, max_skipped: int) -> None:

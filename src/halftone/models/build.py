@@ -11,8 +11,11 @@ from halftone.models.own import build_own, is_own
 from halftone.models.small import build_small, is_small
 from halftone.models.trial import try_out
 
-_SMALL = ("cnn", "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110")
-"""Built-in names worth suggesting; there are residual networks of other depths, too."""
+_SMALL = (
+    *("cnn", "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110"),
+    *("plain30", "plain20_tanh", "plain20_sigmoid"),
+)
+"""Built-in names worth suggesting; there are residual and plain networks of other depths, too."""
 
 
 def native_input(name: str) -> Native | None:

@@ -5,6 +5,7 @@ import re
 from torch import Tensor, nn
 
 from halftone.base.errors import RecipeError
+from halftone.models.plain import build_plain, is_plain
 
 WIDTHS = {1: (48, 96, 192), 3: (64, 128, 256)}
 """Channels of the plain network's three blocks, for gray and for colour pictures: there is less to tell without it."""
@@ -14,17 +15,19 @@ _DEEPEST = 1202
 
 def is_small(name: str) -> bool:
     """Tell whether a name means one of these networks, possibly of a depth that does not exist."""
-    return name == "cnn" or re.fullmatch(r"cifar_resnet\d*", name) is not None
+    return name == "cnn" or is_plain(name) or re.fullmatch(r"cifar_resnet\d*", name) is not None
 
 
 def build_small(name: str, *, num_classes: int, channels: int, size: int, dropout: float) -> nn.Module:
     """Build a network by its name, for which `is_small` holds.
 
     Raises:
-        RecipeError: a residual network of a depth that does not exist.
+        RecipeError: a network of a depth or an activation that does not exist.
     """
     if name == "cnn":
         return PlainCNN(num_classes, channels, size, dropout)
+    if is_plain(name):
+        return build_plain(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
     digits = name.removeprefix("cifar_resnet")
     depth = int(digits) if 0 < len(digits) < 6 else 20
     near = min(max(8, 6 * round((depth - 2) / 6) + 2), _DEEPEST)

@@ -1,6 +1,6 @@
 """From a settled configuration to an optimizer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,20 +9,22 @@ from torch import Tensor, nn
 
 from halftone.base.records import decided
 from halftone.optim.config import OptimizerConfig
-from halftone.optim.groups import Group, group_parameters, merged, torch_group
+from halftone.optim.groups import Courses, Group, group_parameters, merged, torch_group
 from halftone.optim.muon import Muon
 
 _FUSED = ("cpu", "cuda", "xpu", "mps")
 """Devices for which torch has fused updates by SGD, Adam and AdamW."""
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig, *, head: tuple[str, ...]) -> torch.optim.Optimizer:
-    """Build the optimizer over the trainable parameters of a network on its device.
+def build_optimizer(
+    module: nn.Module, config: OptimizerConfig, *, head: tuple[str, ...], courses: Courses | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimizer over the parameters of a network on its device that train, or will.
 
     Each group carries its peak rate as `peak`; see `set_rates`. The fused implementation is used where torch has
     one for the device.
     """
-    groups = group_parameters(module, config, head=head)
+    groups = group_parameters(module, config, head=head, courses=courses)
     lr, l2 = decided(config.lr), decided(config.l2)
     fused = True if groups[0].parameters[0].device.type in _FUSED else None
     momentum, betas = config.momentum, (config.beta1, config.beta2)
@@ -58,12 +60,28 @@ def _muon_groups(
             yield torch_group(replace(group, parameters=rest), rest_lr, l2, orthogonal=False, fused=fused)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, share: float | Tensor) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, share: Callable[[str], float | Tensor]) -> None:
     """Set the rate of each group to a share of its peak.
 
-    A share that lies on the device, [] in float64, makes rates that lie there, for optimizers that take them. The
-    fused ones read them on a GPU as float32.
+    Args:
+        optimizer: of `build_optimizer`.
+        share: of the peak, by the lane of a group. One that lies on the device, [] in float64, makes rates that lie
+            there, for optimizers that take them. The fused ones read them on a GPU as float32.
     """
     for group in optimizer.param_groups:
-        rate = group["peak"] * share
+        rate = group["peak"] * share(group["lane"])
         group["lr"] = rate.float() if isinstance(rate, Tensor) and rate.device.type != "cpu" else rate
+
+
+def usual_momentum(config: OptimizerConfig) -> float:
+    """Return the momentum that a schedule may move: beta1 for the adam family."""
+    return config.beta1 if config.name in ("adam", "adamw", "nadam") else config.momentum
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the momentum of each group, or beta1 in the adam family."""
+    for group in optimizer.param_groups:
+        if "momentum" in group:
+            group["momentum"] = value
+        else:
+            group["betas"] = (value, group["betas"][1])

@@ -50,7 +50,7 @@ class OptimizerConfig(Record):
     layer_lr: Annotated[dict[str, Annotated[float, Field(ge=0, le=1000)]], BeforeValidator(_factors)] = Field(
         default_factory=dict
     )
-    """Factors on the rate of single layers, by name pattern: `features.0.*=0.1`. What comes later wins."""
+    """Factors on the rate of single layers, by name pattern: `features.0.*=0.1`. They multiply."""
     rest_lr: Annotated[float, Field(gt=0, le=1e3)] | Auto = "auto"
     """muon: the rate of AdamW for what is not a matrix or filter."""
     clip: Annotated[float, Field(gt=0)] | None = None

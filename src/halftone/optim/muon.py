@@ -50,9 +50,8 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, momentum: float, betas: tuple[float, float]) -> None:
         """Take groups with `params`, `lr`, `weight_decay`, `orthogonal` and, for the others, `fused` as in AdamW."""
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "orthogonal": True, "fused": None})
-        self._momentum = momentum
-        self._betas = betas
+        usual = {"lr": 0.0, "weight_decay": 0.0, "momentum": momentum, "betas": betas}
+        super().__init__(groups, {**usual, "orthogonal": True, "fused": None})
 
     @property
     def takes_found_inf(self) -> bool:
@@ -84,8 +83,8 @@ class Muon(torch.optim.Optimizer):
             momentum = state["momentum"]
             before = None if good is None else (parameter.clone(), momentum.clone())
             parameter.mul_(1 - lr * group["weight_decay"])
-            momentum.lerp_(gradient, 1 - self._momentum)
-            ahead = gradient.lerp(momentum, self._momentum)  # Nesterov
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            ahead = gradient.lerp(momentum, group["momentum"])  # Nesterov
             matrix = ahead.reshape(len(ahead), -1)
             size = lr * _RMS * max(matrix.shape) ** 0.5
             _subtract(parameter, orthogonalise(matrix).reshape(parameter.shape), size)
@@ -111,8 +110,8 @@ class Muon(torch.optim.Optimizer):
             [state["step"] for state in states],
             fused=group["fused"],
             amsgrad=False,
-            beta1=self._betas[0],
-            beta2=self._betas[1],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
             lr=group["lr"],
             weight_decay=group["weight_decay"],
             eps=1e-8,

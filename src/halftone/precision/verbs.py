@@ -89,7 +89,8 @@ class Precision:
         self._clip_norm = clip_norm
         self._reports_norm = measure_norm or clip_norm is not None
         wanted = waits_by_default(self._device) if waits is None else waits
-        self.waits = wanted or not takes_a_flag(optimizer)
+        self._must_wait = wanted or not takes_a_flag(optimizer)
+        self.waits = self._must_wait
         """Whether `step` reads the norm of the gradients, and so waits for the device."""
 
     @property
@@ -101,6 +102,10 @@ class Precision:
     def layers(self) -> dict[str, LayerFormat]:
         """The layers that compute in a format of their own, by name."""
         return self._compute.layers
+
+    def wait(self, needed: bool) -> None:
+        """Let `step` wait for the device from now on, or only if it must anyway."""
+        self.waits = needed or self._must_wait
 
     def forward(self) -> AbstractContextManager[Any]:
         """Return the context in which the network and the loss compute."""

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,6 +16,8 @@ INK = "#1f2933"
 """Lines and letters; on the page it follows the reader's theme."""
 BLUE, ORANGE, GREEN = "#2f6fde", "#d9622b", "#2a9d5c"
 _MOST_POINTS = 1500
+_MOST_NAMED = 12
+"""Decisions of a warmup that are named; of the rest there are dots."""
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -64,8 +66,25 @@ def rate(axes: Axes, history: History) -> None:
     line(axes, history.steps.get("tried", []), history.steps.get("lr", []), "learning rate", BLUE)
     if history.plan.warmup_steps:
         axes.axvline(history.plan.warmup_steps, color=GREEN, linewidth=1, linestyle=":", label="end of warmup")
+    mark_decisions(axes, history)
     axes.set_ylim(bottom=0)
     finish(axes, "Learning rate", "optimizer step")
+
+
+def mark_decisions(axes: Axes, history: History, *, upto: float = math.inf) -> None:
+    """Mark what an adaptive warmup decided, up to a step, on a panel of the rate."""
+    rates = dict(zip(history.steps.get("tried", []), history.steps.get("lr", []), strict=True))
+    colours = {"held": ORANGE, "backed off": ORANGE, "lowered": ORANGE, "hurried": GREEN, "finished": GREEN}
+    marked = [row for row in history.decisions if float(row["tried"]) <= upto and float(row["tried"]) in rates]
+    for number, row in enumerate(marked):
+        place = (float(row["tried"]), rates[float(row["tried"])] or 0.0)
+        colour = colours[row["action"]]
+        axes.plot(*place, marker="o", markersize=4, color=colour)
+        if number < _MOST_NAMED:
+            axes.annotate(
+                row["action"], place, xytext=(5, -3 - 10 * (number % 3)), textcoords="offset points", fontsize=7.5,
+                color=colour,
+            )  # fmt: skip
 
 
 def gradient_norm(axes: Axes, history: History) -> None:
@@ -131,13 +150,17 @@ def confusion(metrics: Metrics) -> Figure:
     return figure
 
 
-def panels(count: int, *, size: tuple[float, float] | None = None) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels side by side, in the style of the project."""
+def panels(
+    count: int, *, size: tuple[float, float] | None = None, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side, or in rows of `columns`, in the style of the project."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size or (5.2 * count, 3.2), layout="constrained")
-        axes = [figure.add_subplot(1, count, number + 1) for number in range(count)]
+        across = columns or count
+        rows = -(-count // across)
+        axes = [figure.add_subplot(rows, across, number + 1) for number in range(count)]
         for place in axes:
             place.grid(axis="y")
             place.set_axisbelow(True)
@@ -190,13 +213,3 @@ def _render(figure: Figure, **options: Any) -> bytes:
     with mpl.rc_context(_STYLE):
         figure.savefig(out, **options)
     return out.getvalue()
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw numbers as a line of block characters."""
-    blocks = "▁▂▃▄▅▆▇█"
-    if not values:
-        return ""
-    top = max(values) or 1.0
-    chosen = [values[int(number * (len(values) - 1) / max(width - 1, 1))] for number in range(width)]
-    return "".join(blocks[min(len(blocks) - 1, int(value / top * (len(blocks) - 1) + 0.5))] for value in chosen)

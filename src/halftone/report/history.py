@@ -6,6 +6,7 @@ from typing import Any
 from halftone.base.files import read_json
 from halftone.base.tables import read_table
 from halftone.metrics.report import Metrics
+from halftone.metrics.verdict import Verdict, judge
 from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
 
@@ -25,14 +26,24 @@ class History:
     """The columns of steps.csv."""
     metrics: Metrics | None
     """Of the best weights; None before the first best epoch."""
+    training: Metrics | None
+    """Of the best weights on training images; None if they were not measured."""
     best_epoch: int
     unreadable: list[dict[str, str]]
     """Images that were left out: part, name and reason."""
+    decisions: list[dict[str, str]]
+    """Of an adaptive warmup: tried, step, action, share and reason."""
 
     @property
     def name(self) -> str:
         """The run's name."""
         return self.folder.path.name
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the network over-fits, under-fits or fits."""
+        losses = [loss for loss in self.epochs.get("val_loss", []) if loss is not None]
+        return judge(self.training, self.metrics, losses)
 
 
 def read_history(folder: RunFolder) -> History:
@@ -47,6 +58,11 @@ def read_history(folder: RunFolder) -> History:
         values = read_json(folder.classification_report)
         best_epoch = int(values.pop("epoch", 0))
         metrics = Metrics.parse(values, source=str(folder.classification_report))
+    training = None
+    if folder.train_report.is_file():
+        values = read_json(folder.train_report)
+        values.pop("verdict", None)
+        training = Metrics.parse(values, source=str(folder.train_report))
     return History(
         folder,
         plan,
@@ -54,8 +70,10 @@ def read_history(folder: RunFolder) -> History:
         _columns(read_table(folder.results)),
         _columns(read_table(folder.steps)),
         metrics,
+        training,
         best_epoch,
         read_table(folder.unreadable) if folder.unreadable.is_file() else [],
+        read_table(folder.warmup) if folder.warmup.is_file() else [],
     )
 
 

@@ -8,6 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from halftone.base.files import write_text
 from halftone.base.records import dump_yaml
+from halftone.metrics.report import Metrics
+from halftone.metrics.verdict import ClassGap, accuracy_gap, class_gaps
 from halftone.report import figures
 from halftone.report.history import History
 
@@ -24,7 +26,10 @@ def write_page(history: History) -> Path:
         plan=plan,
         metrics=metrics,
         best_epoch=history.best_epoch,
-        verdict=verdict(history),
+        result=_result(history),
+        verdict=history.verdict,
+        class_gaps=_class_gaps(history),
+        training=history.training,
         facts=_facts(history),
         curves=_drawn(history, figures.losses, figures.accuracies),
         numbers=_drawn(history, figures.rate, *figures.precision_panels(history)),
@@ -67,20 +72,22 @@ def _template(name: str) -> Any:
     ).get_template(name)
 
 
-def verdict(history: History) -> str:
-    """Say in a sentence how the run went: over-fitting, under-fitting, or neither."""
+def _result(history: History) -> str:
+    """Say how good the best epoch was."""
     metrics = history.metrics
     if metrics is None or metrics.accuracy is None:
-        return "No epoch was completed with usable metrics."
-    text = f"{100 * metrics.accuracy:.2f} % of {metrics.num_images:,} validation images are right after epoch"
-    text += f" {history.best_epoch}, the best by {history.plan.settled.stop.metric}."
-    losses = [value for value in history.epochs.get("val_loss", []) if value is not None]
-    if len(losses) >= 4 and losses[-1] > 1.1 * min(losses) and losses.index(min(losses)) < 0.7 * len(losses):
-        text += " The validation loss has risen since its lowest point: the network over-fits; stop earlier"
-        text += " (--patience), augment more, or decay more."
-    elif len(losses) >= 4 and losses[-1] < 0.97 * losses[-2]:
-        text += " The validation loss was still falling at the end: more epochs may help."
-    return text
+        return ""
+    return (
+        f"{100 * metrics.accuracy:.2f} % of {metrics.num_images:,} validation images are right after epoch "
+        f"{history.best_epoch}, the best by {history.plan.settled.stop.metric}."
+    )
+
+
+def _class_gaps(history: History) -> dict[str, ClassGap]:
+    """Return the gap between training and validation of each class, by its name."""
+    if history.training is None or history.metrics is None:
+        return {}
+    return {gap.name: gap for gap in class_gaps(history.training, history.metrics)}
 
 
 def _facts(history: History) -> list[tuple[str, str]]:
@@ -90,6 +97,7 @@ def _facts(history: History) -> list[tuple[str, str]]:
     if metrics is not None:
         rows += [
             ("accuracy", share(metrics.accuracy)),
+            *_gap_facts(history.training, metrics),
             ("macro F1", share(metrics.f1)),
             ("precision", share(metrics.precision)),
             ("recall", share(metrics.recall)),
@@ -103,6 +111,13 @@ def _facts(history: History) -> list[tuple[str, str]]:
         rows.append(("skipped steps", f"{epochs['skipped_steps'][-1] or 0:.0f}"))
     rows.append(("precision mode", plan.settled.precision.mode))
     return rows
+
+
+def _gap_facts(training: Metrics | None, validation: Metrics) -> list[tuple[str, str]]:
+    gap = None if training is None else accuracy_gap(training, validation)
+    if training is None or gap is None:
+        return []
+    return [("training accuracy", share(training.accuracy)), ("gap", str(gap))]
 
 
 def _confusion(history: History) -> list[list[tuple[int, float]]]:

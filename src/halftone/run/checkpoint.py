@@ -32,7 +32,7 @@ def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep:
     tensors, tree = flatten(capture(session, progress))
     path = folder / f"step-{progress.tried:09d}.safetensors"
     save_sealed(path, tensors, {"kind": KIND, "state": tree})
-    found = _by_step(folder)
+    found = checkpoints(folder)
     here = found.index(path)
     for old in (*found[:here], *found[here + keep :]):
         old.unlink(missing_ok=True)
@@ -50,7 +50,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
     """
     remove_stale(folder)
     refused: list[str] = []
-    for path in _by_step(folder):
+    for path in checkpoints(folder):
         try:
             stored = load_sealed(path)
             if stored.header.get("kind") != KIND:
@@ -63,8 +63,8 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
     raise ModelFileError(f"no checkpoint in {folder}", hint="the run was stopped before its first one; start it anew")
 
 
-def _by_step(folder: Path) -> list[Path]:
-    """Return the checkpoints, newest first, by the step in their name: clocks may jump."""
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, newest first, by the step in their name: clocks may jump."""
     found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.match(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
 

@@ -28,6 +28,9 @@ class RunConfig(Record):
     """Measure the norm of the gradients in every step, for the log."""
     update_ratio_every: int = Field(default=10, ge=0)
     """Measure every so many steps how far an update moves the weights, as a share of their norm; 0 is never."""
+    fit_images: int = Field(default=2000, ge=0)
+    """Training images, at most as many as there are validation images, on which the best weights are measured at the
+    end, without augmentation: the gap to the validation images says whether the network over-fits. 0 measures none."""
     tensorboard: bool = True
     """Write TensorBoard events."""
     report: bool = True

@@ -10,12 +10,16 @@ from halftone.loop.evaluate import Evaluation
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
+    LayersThawed,
     LoopEvent,
     RateLowered,
     StepTaken,
     StoppedEarly,
     Unreadable,
+    WarmupDecided,
 )
+from halftone.metrics.report import Metrics
+from halftone.metrics.verdict import Verdict
 from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
 
@@ -28,6 +32,8 @@ __all__ = [
     "Event",
     "Finished",
     "FirstBatch",
+    "Judged",
+    "LayersThawed",
     "LoopEvent",
     "Notice",
     "Planned",
@@ -37,6 +43,7 @@ __all__ = [
     "StoppedEarly",
     "Tested",
     "Unreadable",
+    "WarmupDecided",
 ]
 
 
@@ -110,6 +117,15 @@ class Tested:
 
 
 @dataclass(slots=True)
+class Judged:
+    """The run was judged: whether its best weights over-fit, under-fit or fit."""
+
+    training: Metrics | None
+    """On training images without augmentation; None if they were not measured."""
+    verdict: Verdict
+
+
+@dataclass(slots=True)
 class Finished:
     """The run is over."""
 
@@ -130,5 +146,6 @@ Event = (
     | CheckpointSaved
     | BestSaved
     | Tested
+    | Judged
     | Finished
 )

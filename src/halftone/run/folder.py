@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "steps.csv"
 
     @property
+    def warmup(self) -> Path:
+        """A row per decision of an adaptive warmup; absent if there was none."""
+        return self.path / "warmup.csv"
+
+    @property
     def predictions(self) -> Path:
         """A row per validation image, for the best weights."""
         return self.path / "predictions.csv"
@@ -64,6 +69,11 @@ class RunFolder:
     def test_report(self) -> Path:
         """The metrics on the part that was kept for the end; absent if there was none."""
         return self.path / "test_report.json"
+
+    @property
+    def train_report(self) -> Path:
+        """The metrics of the best weights on training images, and the verdict; absent if they were not measured."""
+        return self.path / "train_report.json"
 
     @property
     def classification_report(self) -> Path:

@@ -15,7 +15,7 @@ from halftone.base.records import Record, decided
 from halftone.data.augment.pipeline import Normalise
 from halftone.data.decode import decode_file, pixels_of
 from halftone.data.fit import fit
-from halftone.data.labelled import Labelled, Pixels, Relabelled
+from halftone.data.labelled import Labelled, Parts, Pixels, Relabelled
 from halftone.data.open import open_source, settled_source
 from halftone.data.sources.arrays import from_arrays
 from halftone.data.sources.torchvision import KNOWN
@@ -127,6 +127,8 @@ class Evaluated:
     images: Labelled
     part: str
     """`validation`, `test` or `train`."""
+    notes: tuple[str, ...] = ()
+    """What became of the weights and the pictures, where no run says it."""
 
     @property
     def metrics(self) -> Metrics:
@@ -198,9 +200,9 @@ def evaluate_run(
         torch.set_num_threads(min(decided(recipe.threads), usable_cores()))
     own = source is None or (isinstance(source, str) and settled_source(source) == recipe.data.source)
     if own:
-        part, images = "validation", _own_images(plan, data)
+        part, images = "validation", own_images(plan, data)
     else:
-        part, images = _other_images(recipe, source, root, download, card.classes)
+        part, images = other_images(recipe, source, root, download, card.classes)
     with out_of_memory_named("a smaller set, or --device cpu"):
         prepared = evaluation_set(plan, images, place, keep=own and plan.keep_validation)
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
@@ -208,23 +210,36 @@ def evaluate_run(
     return Evaluated(evaluation, images, part)
 
 
-def _own_images(plan: Plan, data: Any) -> Labelled:
+def own_images(plan: Plan, data: Any) -> Labelled:
     """Open the images that a run was validated on."""
     opened = open_data(plan.settled.data, data, Notebook(), workers=usable_cores())
     check_same_data(plan.data, opened.facts, hint="name the data to evaluate it as it is: halftone evaluate RUN DATA")
     return opened.validation
 
 
-def _other_images(
+def other_images(
     recipe: Recipe, source: Any, root: Path | None, download: bool, classes: tuple[str, ...]
 ) -> tuple[str, Labelled]:
     """Open other data, match its classes to the model's by name, and say which part of it is taken."""
     name, given = (source, None) if isinstance(source, str) else ("given", source)
     inherited = recipe.data.root if name.lower() in KNOWN else None
     config = recipe.data.replaced(source=name, root=root or inherited, download=download)
-    parts = open_source(config, given, least_classes=1)
+    part, images = one_part(open_source(config, given, least_classes=1))
+    return part, known_images(images, classes, name)
+
+
+def one_part(parts: Parts) -> tuple[str, Labelled]:
+    """Return the part to evaluate on, with its name: validation, or test, or all there is."""
     named = (("validation", parts.validation), ("test", parts.test), ("train", parts.train))
-    part, images = next((part, images) for part, images in named if images is not None)
+    return next((part, images) for part, images in named if images is not None)
+
+
+def known_images(images: Labelled, classes: tuple[str, ...], name: str) -> Labelled:
+    """Return images with their classes numbered as in the model, matched by name.
+
+    Raises:
+        DataError: there is a class that the model does not know.
+    """
     present = [images.classes[number] for number in np.unique(images.labels)]
     unknown = [name for name in present if name not in classes]
     if unknown:
@@ -232,4 +247,4 @@ def _other_images(
             f"{name} has classes that the model does not know: {listed(unknown)} (it knows {listed(classes)})",
             hint=closest(unknown[0], classes) or "the class folders must carry the names of training",
         )
-    return part, Relabelled(images, classes)
+    return Relabelled(images, classes)

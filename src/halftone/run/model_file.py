@@ -1,5 +1,6 @@
 """The weight files of a run: the tensors, and enough beside them to predict without anything else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from halftone.base.errors import ModelFileError, RecipeError
 from halftone.base.inputs import InputSpec
-from halftone.base.records import Record
+from halftone.base.records import Record, decided
 from halftone.metrics.report import Metrics
 from halftone.models.build import build_model
 from halftone.models.own import is_own
@@ -61,21 +62,25 @@ class LoadedModel:
 
 def model_card(plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> ModelCard:
     """Return what stands beside the weights of an epoch."""
+    card = unjudged_card(plan)
+    return card.replaced(epoch=epoch, step=step, accuracy=metrics.accuracy, loss=metrics.loss)
+
+
+def unjudged_card(plan: Plan) -> ModelCard:
+    """Return what stands beside weights of a run that were never evaluated."""
     settled = plan.settled
-    asked, channels_last = settled.precision, settled.model.channels_last
-    assert channels_last != "auto"
     return ModelCard(
         name=settled.model.name,
         classes=plan.data.classes,
         input=plan.input,
-        precision=evaluation_config(asked),
+        precision=evaluation_config(settled.precision),
         dropout=settled.model.dropout,
-        channels_last=channels_last,
+        channels_last=decided(settled.model.channels_last),
         evaluation_batch=plan.evaluation_batch,
-        epoch=epoch,
-        step=step,
-        accuracy=metrics.accuracy,
-        loss=metrics.loss,
+        epoch=0,
+        step=0,
+        accuracy=None,
+        loss=None,
         halftone=plan.halftone,
     )
 
@@ -123,43 +128,57 @@ def load_model(path: Path, model: nn.Module | str | None = None, *, trusted: boo
     num_classes = len(card.classes)
     if not any(num_classes in tensor.shape for tensor in stored.tensors.values()):  # or a lie would cost memory
         raise ModelFileError(f"{path} names {num_classes} classes, but no tensor in it has a row for each")
+    if is_own(card.name) and model is None and not trusted:
+        raise ModelFileError(
+            f"{path} names the class {card.name}, which would be run; a single weight file is not trusted that far",
+            hint="name the class yourself if you trust it: --model FILE.py:Class",
+        )
+    module = network_of(card, model)
+    put_weights(module, stored.tensors, origin=str(path), network=card.name)
+    return LoadedModel(module, card)
+
+
+def network_of(card: ModelCard, model: nn.Module | str | None = None) -> nn.Module:
+    """Build the network that a card describes, in evaluation mode on the CPU, its weights still fresh.
+
+    Args:
+        card: from a file that is trusted, since it may name a class to be run.
+        model: the network itself, or the place of the user's own class.
+    """
     if isinstance(model, nn.Module):
         module = model
     else:
-        name, spec = model or card.name, card.input
-        if is_own(name) and model is None and not trusted:
-            raise ModelFileError(
-                f"{path} names the class {name}, which would be run; a single weight file is not trusted that far",
-                hint="name the class yourself if you trust it: --model FILE.py:Class",
-            )
         module = build_model(
-            name,
-            num_classes=num_classes,
-            channels=spec.channels,
-            size=spec.size,
+            model or card.name,
+            num_classes=len(card.classes),
+            channels=card.input.channels,
+            size=card.input.size,
             dropout=card.dropout,
         ).module
-    _put(path, module, stored.tensors, card.name)
     apply_policy(module, card.precision.layers)
     layout = torch.channels_last if card.channels_last else torch.contiguous_format
-    return LoadedModel(module.to(memory_format=layout).eval(), card)
+    return module.to(memory_format=layout).eval()
 
 
-def _put(path: Path, module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Copy all tensors into a network, or none."""
+def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, origin: str, network: str) -> None:
+    """Copy all tensors into a network, or none.
+
+    Raises:
+        ModelFileError: they are not exactly those of the network, or not finite.
+    """
     own = module.state_dict()
     wrong = [key for key in own if key not in tensors or not fits(tensors[key], own[key])]
     wrong += [key for key in tensors if key not in own]
     if wrong:
         others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ModelFileError(
-            f"{path} does not fit the network {name}: {wrong[0]}{others} differ in shape or are missing",
+            f"{origin} does not fit the network {network}: {wrong[0]}{others} differ in shape or are missing",
             hint="a network passed in Python, or in a file of yours, must be the one that was trained",
         )
     broken = first_not_finite(tensors)
     if broken is not None:
-        raise ModelFileError(f"{path} holds weights that are not finite: {broken}", hint="use an earlier file")
-    module.load_state_dict(tensors)
+        raise ModelFileError(f"{origin} holds weights that are not finite: {broken}", hint="use an earlier file")
+    module.load_state_dict(dict(tensors))
 
 
 def _read_card(path: Path, values: Any) -> ModelCard:

@@ -5,11 +5,20 @@ from typing import Any
 from torch import nn
 
 from halftone.run.plan.make import Prepared, make_plan
+from halftone.run.plan.preview import with_warnings
+from halftone.run.rates import with_rates
 from halftone.run.recipe import Recipe
 from halftone.run.start import with_start
 
 
-def prepare(recipe: Recipe, *, data: Any = None, model: nn.Module | None = None, fetch: bool = True) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    *,
+    data: Any = None,
+    model: nn.Module | None = None,
+    fetch: bool = True,
+    check_peak: bool = False,
+) -> Prepared:
     """Plan a run, open its data, and build its network with the weights that it starts from.
 
     Args:
@@ -17,8 +26,11 @@ def prepare(recipe: Recipe, *, data: Any = None, model: nn.Module | None = None,
         data: data passed in Python, for the source `given`.
         model: a network passed in Python, used instead of the recipe's.
         fetch: whether published weights are wanted now; a plan that is only looked at downloads nothing.
+        check_peak: whether a peak rate that was asked for is checked against a measured range.
 
     Raises:
         HalftoneError: the wish cannot be fulfilled; see its kinds.
     """
-    return with_start(make_plan(recipe, data=data, model=model), fetch=fetch)
+    started = with_start(make_plan(recipe, data=data, model=model), fetch=fetch)
+    measured = with_rates(started, fetch=fetch, check_peak=check_peak)
+    return measured.with_plan(with_warnings(measured.plan))

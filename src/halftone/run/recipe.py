@@ -17,7 +17,7 @@ from halftone.optim.config import LossConfig, OptimizerConfig
 from halftone.precision.config import PrecisionConfig
 from halftone.run.config import RunConfig, StopConfig
 from halftone.schedule.config import DecayConfig, WarmupConfig
-from halftone.weights.config import AverageConfig, WeightsConfig
+from halftone.weights.config import AverageConfig, InitConfig, WeightsConfig
 
 SHORT_NAMES: Mapping[str, str] = {
     "size": "data.size",
@@ -86,6 +86,8 @@ class Recipe(Record):
     """Which network. Short for `model.name`."""
     weights: WeightsConfig = WeightsConfig()
     """Which weights it starts from. Short for `weights.file`."""
+    init: InitConfig = InitConfig()
+    """How fresh weights begin. Short for `init.scheme`."""
     precision: PrecisionConfig = PrecisionConfig()
     """Which number format. Short for `precision.mode`."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -19,19 +19,21 @@ from halftone.data.streaming import RandomBox, StreamingFeed, decode_all
 from halftone.loop.evaluate import EvaluationSet
 from halftone.loop.session import Session
 from halftone.loop.stop import Best
-from halftone.optim.build import build_optimizer
+from halftone.optim.build import build_optimizer, usual_momentum
 from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
+from halftone.optim.update_ratio import UpdateRatio
 from halftone.precision.compute import evaluating
 from halftone.precision.config import evaluation_config
 from halftone.precision.policy import loss_dtype
 from halftone.precision.verbs import Precision
+from halftone.run.courses import courses_of, stand_still
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
 from halftone.weights.average import Average
-from halftone.weights.freeze import freeze
+from halftone.weights.freeze import Freezing
 
 
 def seed_everything(seed: int) -> None:
@@ -51,24 +53,26 @@ def build_session(prepared: Prepared) -> Session:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(recipe.deterministic)
     module = built.module
-    frozen_norms = freeze(module, recipe.weights.freeze, head=built.head) if recipe.weights.freeze else ()
+    stand_still(built, recipe.weights)
+    steps = {"steps_per_epoch": plan.batches_per_epoch, "total_steps": plan.total_steps}
+    courses, lanes = courses_of(built, recipe, plan.thaws, **steps)
     channels_last = decided(recipe.model.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module.to(device).to(memory_format=layout)
-    optimizer = build_optimizer(module, recipe.optimizer, head=built.head)
+    optimizer = build_optimizer(module, recipe.optimizer, head=built.head, courses=courses)
     feed = training_feed(plan, prepared.train, device)
     num_classes, batch = len(plan.data.classes), decided(recipe.batch_size)
     session = Session(
         device=device,
         model=module,
-        frozen_norms=frozen_norms,
+        freezing=Freezing(module, plan.thaws),
         criterion=_criterion(prepared),
         optimizer=optimizer,
         precision=Precision(
             recipe.precision, module, optimizer, clip_norm=recipe.optimizer.clip, measure_norm=recipe.run.grad_norm
         ),
         schedule=build_schedule(
-            recipe.warmup, recipe.decay, steps_per_epoch=plan.batches_per_epoch, total_steps=plan.total_steps
+            recipe.warmup, recipe.decay, momentum=usual_momentum(recipe.optimizer), lanes=lanes, **steps
         ),
         penalty=L1Penalty(optimizer, recipe.optimizer.l1) if recipe.optimizer.l1 else None,
         average=Average(module, recipe.average.decay) if recipe.average.decay else None,
@@ -91,6 +95,8 @@ def build_session(prepared: Prepared) -> Session:
         epochs=decided(recipe.epochs),
         max_batches=plan.total_steps,
         count_correct=not (recipe.augment.mixup or recipe.augment.cutmix),
+        update_ratio=UpdateRatio(optimizer),
+        update_ratio_every=recipe.run.update_ratio_every,
     )
     seed_everything(recipe.seed)
     return session

@@ -4,16 +4,24 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from halftone.base.records import decided
 from halftone.models.zoo import published_weights
+from halftone.run.courses import stand_still, thaws_of
 from halftone.run.model_file import card_of
 from halftone.run.plan.make import Prepared
+from halftone.run.plan.sample import sample_images
 from halftone.weights.files import load_weights
-from halftone.weights.freeze import freeze
+from halftone.weights.freeze import Thaw
+from halftone.weights.head_rows import match_classes
+from halftone.weights.initialise.apply import InitAccount, apply_init, needs_images
 from halftone.weights.match import LoadAccount, load_matching
+
+_SEEN = 128
+"""Training images that starting weights are fitted to, where they are."""
 
 
 def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
-    """Load the starting weights that the recipe names and freeze what it wants frozen.
+    """Load the starting weights that the recipe names, let the rest begin as it says, and freeze what it wants frozen.
 
     Args:
         prepared: with the network as it was built.
@@ -23,7 +31,7 @@ def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
         The same network, and in the plan a sentence on what became of the weights.
 
     Raises:
-        RecipeError: a freeze matches nothing, or leaves nothing to train.
+        RecipeError: a freeze matches nothing or leaves nothing to train; `init` cannot be done.
         ModelFileError: the weights do not fit, are damaged or unsafe.
         ResourceError: published weights cannot be had.
     """
@@ -32,23 +40,56 @@ def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
     if later:
         text = f"the published ones of {recipe.model.name}, fetched when training begins"
     else:
-        text = str(_load_start(prepared) or "fresh")
-    if recipe.weights.freeze:
-        module = prepared.built.module
-        freeze(module, recipe.weights.freeze, head=prepared.built.head)
-        moving = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+        account = load_start(prepared)
+        begun = str(_initialised(prepared, account))
+        text = str(account or "fresh") + (f"; {begun}" if begun else "")
+    frozen = stand_still(prepared.built, recipe.weights)
+    thaws = _thaws(prepared, frozen)
+    if frozen:
+        moving = sum(weight.numel() for weight in prepared.built.module.parameters() if weight.requires_grad)
         text += f"; {moving:,} of {prepared.plan.model.num_parameters:,} parameters train"
-    return prepared.with_plan(prepared.plan.replaced(weights=text))
+        text += ", ".join([" at first", *(f"{thaw.name} from step {thaw.step} on" for thaw in thaws)]) if thaws else ""
+    return prepared.with_plan(prepared.plan.replaced(weights=text, thaws=thaws))
 
 
-def _load_start(prepared: Prepared) -> LoadAccount | None:
-    """Load the starting weights, if any.
+def _initialised(prepared: Prepared, loaded: LoadAccount | None) -> InitAccount:
+    """Let the weights that were not loaded begin as `init` says.
+
+    Raises:
+        RecipeError: a pattern matches nothing, or there is nothing to zero or to whiten.
+    """
+    plan, built = prepared.plan, prepared.built
+    recipe, images = plan.settled, None
+    if needs_images(recipe.init):
+        device = next(built.module.parameters()).device
+        count, workers = min(_SEEN, len(prepared.train.labels)), decided(recipe.data.workers)
+        images = sample_images(prepared.train, plan.input, device, workers=workers, count=count).images
+    fresh = None if loaded is None else {*loaded.fresh, *loaded.missing}
+    head, stem = built.head, built.stem
+    return apply_init(built.module, recipe.init, images=images, seed=recipe.seed, head=head, stem=stem, fresh=fresh)
+
+
+def _thaws(prepared: Prepared, frozen: list[str]) -> tuple[Thaw, ...]:
+    """Plan what of the frozen parameters thaws; what would do so after the run is left out."""
+    plan = prepared.plan
+    thaws = thaws_of(
+        prepared.built,
+        plan.settled.weights,
+        frozen,
+        steps_per_epoch=plan.batches_per_epoch,
+        total_steps=plan.total_steps,
+    )
+    return tuple(thaw for thaw in thaws if thaw.step < plan.total_steps)
+
+
+def load_start(prepared: Prepared) -> LoadAccount | None:
+    """Load the starting weights, if any, and say what became of each tensor.
 
     Raises:
         ModelFileError: they do not fit, are damaged or unsafe.
         ResourceError: published weights cannot be had.
     """
-    recipe, built = prepared.plan.settled, prepared.built
+    recipe, built, classes = prepared.plan.settled, prepared.built, prepared.plan.data.classes
     card = None
     if recipe.weights.file is not None:
         file = recipe.weights.file.expanduser()
@@ -65,6 +106,6 @@ def _load_start(prepared: Prepared) -> LoadAccount | None:
         head=built.head,
         stem=built.stem,
         partial=recipe.weights.partial,
-        other_classes=card is not None and card.classes != prepared.plan.data.classes,
+        rows=None if card is None or card.classes == classes else match_classes(card.classes, classes),
         origin=origin,
     )

@@ -3,7 +3,7 @@
 import shlex
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from halftone.base.errors import DataError, Interrupted, ModelFileError
 from halftone.base.files import remove_stale
 from halftone.base.records import decided
 from halftone.data.augment.pipeline import denormalise
+from halftone.data.labelled import Labelled, Subset
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
 from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
 from halftone.loop.session import Session
@@ -25,12 +26,14 @@ from halftone.run.events import (
     Event,
     Finished,
     FirstBatch,
+    Judged,
     Notice,
     Planned,
     Started,
     Tested,
 )
 from halftone.run.folder import RunFolder, check_free, create_folder
+from halftone.run.learned import Learned, fit_sample
 from halftone.run.model_file import load_model
 from halftone.run.plan.data import check_same_data
 from halftone.run.plan.make import Prepared, make_plan
@@ -59,6 +62,7 @@ class _Run:
     folder: RunFolder
     saving: Saving
     stop: StopRequest
+    learned: Learned = field(default_factory=Learned)
 
     @classmethod
     def begin(cls, prepared: Prepared, session: Session, folder: RunFolder, stop: StopRequest) -> "_Run":
@@ -171,6 +175,7 @@ def _restore(run: _Run, state: dict[str, Any], checkpoint: Path) -> None:
             hint="a network passed in Python, or in a file of yours, must be the one that was trained",
         ) from error
     run.saving.rhythm.saved(run.progress.tried, run.progress.epoch)
+    run.learned.recall(run.folder, epoch=run.progress.epoch, best=run.session.best.epoch)
 
 
 def _smaller(plan: Plan) -> str:
@@ -209,6 +214,7 @@ def _train(run: _Run) -> Iterator[Event]:
                 unreadable[event.part].add(event.fault.name)
                 _check_unreadable(unreadable[event.part], plan, event)
             elif isinstance(event, EpochDone):
+                run.learned.hear(event)
                 yield from run.saving.weights(event)
             # at the end of an epoch the state is saved after the evaluation, not before it
             at_rest = isinstance(event, EpochDone) or (isinstance(event, StepTaken) and not _ends_epoch(event, plan))
@@ -220,10 +226,7 @@ def _train(run: _Run) -> Iterator[Event]:
         failure = yield from run.saving.waiting()
         if failure is not None:
             raise failure
-        if run.prepared.test is not None and session.best.epoch:
-            tested = _test(run)
-            yield from (Unreadable("test", fault) for fault in tested.faults)
-            yield Tested(tested)
+        yield from _conclude(run)
     yield Finished(run.folder, session.best.epoch, progress.seconds)
 
 
@@ -273,10 +276,22 @@ def _interrupted(stop: StopRequest, message: str, *, hint: str) -> Interrupted:
     return error
 
 
-def _test(run: _Run) -> Evaluation:
-    """Evaluate the best weights on the part that was kept for the end."""
-    assert run.prepared.test is not None
-    plan, device = run.prepared.plan, run.session.device
-    model = run.session.evaluated()
-    best = load_model(run.folder.best, model)
-    return conclude(evaluate(best.module, evaluation_set(plan, run.prepared.test, device)))
+def _conclude(run: _Run) -> Iterator[Event]:
+    """Measure the best weights on the part that was kept for the end and on training images, and judge the run."""
+    prepared, training = run.prepared, None
+    if run.session.best.epoch:
+        model = load_model(run.folder.best, run.session.evaluated()).module
+        if prepared.test is not None:
+            tested = _evaluate(run, model, prepared.test)
+            yield from (Unreadable("test", fault) for fault in tested.faults)
+            yield Tested(tested)
+        most = prepared.plan.settled.run.fit_images
+        if most:
+            labels = (prepared.train.labels, prepared.validation.labels)
+            sample = Subset(prepared.train, fit_sample(*labels, most, seed=prepared.plan.settled.seed))
+            training = _evaluate(run, model, sample).metrics
+    yield Judged(training, run.learned.verdict(training))
+
+
+def _evaluate(run: _Run, model: nn.Module, images: Labelled) -> Evaluation:
+    return conclude(evaluate(model, evaluation_set(run.prepared.plan, images, run.session.device)))

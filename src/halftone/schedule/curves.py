@@ -8,6 +8,8 @@ torch has the same scheduler (LinearLR, CosineAnnealingLR, ...) the values are e
 import math
 from collections.abc import Sequence
 
+from halftone.schedule.config import CooldownShape
+
 
 def linear_warmup(step: int, length: int, start: float) -> float:
     """Rise in equal amounts (Goyal et al. 2017, section 2.2)."""
@@ -32,6 +34,26 @@ def constant_warmup(step: int, length: int, start: float) -> float:
 def cosine_decay(step: int, length: int, end: float) -> float:
     """Fall along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
     return end + (1 - end) * (1 + math.cos(math.pi * min(step / length, 1))) / 2
+
+
+def cosine_restarts(step: int, cycle: int, growth: int, end: float) -> float:
+    """Fall along half a cosine, again and again, each time `growth` times as long (Loshchilov and Hutter 2017)."""
+    while step >= cycle:
+        step -= cycle
+        cycle *= growth
+        if growth == 1:
+            step %= cycle
+    return cosine_decay(step, cycle, end)
+
+
+def stable_decay(step: int, length: int, cooldown: int, end: float, shape: CooldownShape) -> float:
+    """Stay at the peak and fall in the last `cooldown` steps (Zhai et al. 2022, section 3.5; "WSD" of Hu et al. 2024).
+
+    The shape `sqrt` is 1 - sqrt(share of the cooldown) of Hägele et al. 2024, section 3.
+    """
+    share = min(max(step - (length - cooldown), 0) / cooldown, 1)
+    fallen = {"linear": share, "cosine": (1 - math.cos(math.pi * share)) / 2, "sqrt": math.sqrt(share)}[shape]
+    return end + (1 - end) * (1 - fallen)
 
 
 def polynomial_decay(step: int, length: int, end: float, power: float) -> float:

@@ -8,9 +8,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from halftone.base.errors import printable
-from halftone.loop.events import EpochDone, Evaluating, RateLowered, StepTaken, StoppedEarly, Unreadable
+from halftone.loop.events import (
+    EpochDone,
+    Evaluating,
+    LayersThawed,
+    RateLowered,
+    StepTaken,
+    StoppedEarly,
+    Unreadable,
+    WarmupDecided,
+)
+from halftone.metrics.verdict import Verdict
 from halftone.precision.probe import Measured
-from halftone.run.events import Event, Finished, Notice, Planned, Started, Tested
+from halftone.run.events import Event, Finished, Judged, Notice, Planned, Started, Tested
+from halftone.run.plan.preview import warmup_in_words
 from halftone.run.plan.record import Plan
 from halftone.system.memory import peak_bytes
 
@@ -54,6 +65,8 @@ class Terminal:
             case Started():
                 self._console.print(f"run: {event.folder.path}", soft_wrap=True, highlight=False, markup=False)
                 self._console.print(_HEADING, style="bold", highlight=False)
+            case Judged():
+                self._judged(event.verdict)
             case Finished():
                 self._finish(event)
             case Unreadable():
@@ -136,6 +149,11 @@ class Terminal:
             line += f"  {event.skipped_steps} steps skipped so far"
         self._console.print(line, soft_wrap=True, highlight=False)
 
+    def _judged(self, verdict: Verdict) -> None:
+        self.close()
+        said = " ".join(filter(None, (verdict.sentence, verdict.advice)))
+        self._console.print(f"verdict: {said}", soft_wrap=True, highlight=False, markup=False)
+
     def _finish(self, event: Finished) -> None:
         self.close()
         if self._unreadable:
@@ -157,10 +175,11 @@ def show_plan(console: Console, plan: Plan) -> None:
         f"{f', {facts.num_test:,} kept for a last test' if facts.num_test else ''}; "
         f"{plan.settled.model.name} with {plan.model.num_parameters:,} parameters on {plan.input.size} x "
         f"{plan.input.size} {gray}; {plan.settled.epochs} epochs of {plan.batches_per_epoch} steps, "
-        f"{plan.total_steps:,} in all, {plan.warmup_steps} of them warmup",
+        f"{plan.total_steps:,} in all",
         highlight=False,
         markup=False,
     )
+    console.print(f"warmup: {warmup_in_words(plan)}", highlight=False, markup=False)
     if plan.weights != "fresh":
         console.print(f"weights: {plan.weights}", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -172,6 +191,8 @@ def show_plan(console: Console, plan: Plan) -> None:
     console.print(table)
     if plan.evidence:
         console.print(_evidence(plan.evidence))
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
 def _evidence(measured: tuple[Measured, ...]) -> Table:
@@ -195,6 +216,10 @@ def _sentence(event: Event) -> str | None:
             return event.text
         case RateLowered():
             return f"the rate was lowered to {event.factor:g} of its peak: the loss stands still"
+        case WarmupDecided() if event.action != "hurried":  # that is for the log
+            return f"warmup {event.action} at {event.share:.0%} of the peak, step {event.step}: {event.reason}"
+        case LayersThawed():
+            return f"{', '.join(event.names)} thawed in step {event.step}: {event.num_trainable:,} parameters train"
         case StoppedEarly():
             return f"stopped early: {event.reason}"
         case Tested():

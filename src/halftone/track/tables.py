@@ -13,8 +13,8 @@ from torch import Tensor
 from halftone.base.files import write_json, write_text
 from halftone.base.tables import read_table
 from halftone.data.labelled import Labelled
-from halftone.loop.events import EpochDone, StepTaken, Unreadable
-from halftone.run.events import BestSaved, CheckpointDue, Event, Started, Tested
+from halftone.loop.events import EpochDone, StepTaken, Unreadable, WarmupDecided
+from halftone.run.events import BestSaved, CheckpointDue, Event, Judged, Started, Tested
 from halftone.run.folder import RunFolder
 
 RESULTS = (
@@ -37,7 +37,20 @@ RESULTS = (
     "val_calibration_error",
     "best",
 )
-STEPS = ("tried", "step", "epoch", "batch", "loss", "lr", "grad_norm", "loss_scale", "skipped", "seconds")
+STEPS = (
+    "tried",
+    "step",
+    "epoch",
+    "batch",
+    "loss",
+    "lr",
+    "grad_norm",
+    "loss_scale",
+    "skipped",
+    "seconds",
+    "update_ratio",
+)
+WARMUP = ("tried", "step", "action", "share", "reason")
 _BUFFER = 64
 """Steps that are kept before their numbers are read from the device."""
 
@@ -51,6 +64,7 @@ class Tables:
         self._validation: Labelled | None = None
         self._results: TextIO | None = None
         self._steps: TextIO | None = None
+        self._warmup: TextIO | None = None
         self._pending: list[StepTaken] = []
         self._unreadable: set[tuple[str, str]] = set()
 
@@ -61,6 +75,8 @@ class Tables:
                 self._pending.append(event)
                 if len(self._pending) >= _BUFFER:
                     self._write_steps()
+            case WarmupDecided():
+                self._write_decision(event)
             case Started():
                 self._start(event)
             case EpochDone():
@@ -81,16 +97,20 @@ class Tables:
             case Tested():
                 assert self._folder is not None
                 write_json(self._folder.test_report, event.evaluation.metrics.model_dump(mode="json"))
+            case Judged(training, verdict) if training is not None:
+                assert self._folder is not None
+                values = training.model_dump(mode="json")
+                write_json(self._folder.train_report, {"verdict": verdict.model_dump(mode="json"), **values})
             case _:
                 pass
 
     def close(self) -> None:
         """Write what is left."""
         self._write_steps()
-        for file in (self._results, self._steps):
+        for file in (self._results, self._steps, self._warmup):
             if file is not None:
                 file.close()
-        self._results = self._steps = None
+        self._results = self._steps = self._warmup = None
 
     def _start(self, event: Started) -> None:
         self._folder, self._validation = event.folder, event.validation
@@ -98,12 +118,23 @@ class Tables:
             self._unreadable = {(row["part"], row["name"]) for row in read_table(event.folder.unreadable)}
         self._results = _open(event.folder.results, RESULTS, "epoch", event.epoch)
         self._steps = _open(event.folder.steps, STEPS, "tried", event.tried)
+        if event.folder.warmup.is_file():
+            self._warmup = _open(event.folder.warmup, WARMUP, "tried", event.tried)
 
     def _write_steps(self) -> None:
         pending, self._pending = self._pending, []  # first, so that a failure does not write them twice
         if pending and self._steps is not None:
             csv.writer(self._steps).writerows(step_rows(pending))
             self._steps.flush()
+
+    def _write_decision(self, event: WarmupDecided) -> None:
+        """Write what an adaptive warmup decided; there is no such table for other warmups."""
+        assert self._folder is not None
+        if self._warmup is None:
+            self._warmup = _open(self._folder.warmup, WARMUP, "tried", event.tried)
+        row = (event.tried, event.step, event.action, repr(event.share), event.reason)
+        csv.writer(self._warmup).writerow(row)
+        self._warmup.flush()
 
     def _write_unreadable(self, event: Unreadable) -> None:
         """Write each image once, however often it was missed."""
@@ -181,6 +212,7 @@ def step_rows(events: list[StepTaken]) -> list[list[str]]:
     losses = _numbers([event.loss for event in events])
     norms = _numbers([event.grad_norm for event in events])
     scales = _numbers([event.loss_scale for event in events])
+    ratios = _numbers([event.update_ratio for event in events])
     return [
         [
             str(event.tried),
@@ -193,9 +225,10 @@ def step_rows(events: list[StepTaken]) -> list[list[str]]:
             scale,
             str(int(not took)),
             f"{event.seconds:.3f}",
+            ratio,
         ]
-        for event, step, rate, took, loss, norm, scale in zip(
-            events, steps, rates, applied, losses, norms, scales, strict=True
+        for event, step, rate, took, loss, norm, scale, ratio in zip(
+            events, steps, rates, applied, losses, norms, scales, ratios, strict=True
         )
     ]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -51,6 +52,29 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
         except SafetensorError as error:
             raise OSError(getattr(error, "errno", None) or _errno(error), str(error)) from error
         _seal(temporary)
+
+
+def save_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a safetensors file with nothing beside them, atomically.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    with atomic(path) as temporary:
+        try:
+            save_file(_separate(tensors), temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(_errno(error), str(error)) from error
+
+
+def save_pytorch(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a state_dict for `torch.load`, atomically.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written.
+    """
+    with atomic(path) as temporary:
+        torch.save(_separate(tensors), temporary)
 
 
 def _errno(error: Exception) -> int:

@@ -1,32 +1,100 @@
-"""Layers that stand still: their parameters get no gradient and their statistics do not move."""
+"""Layers that stand still, for good or for a while: no gradient for their parameters, no moving statistics."""
 
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from halftone.base.errors import RecipeError, closest
+from halftone.base.errors import RecipeError, closest, listed
+from halftone.base.lengths import Span
+from halftone.base.patterns import matches
+from halftone.base.records import Record
 
 BACKBONE = "backbone"
+Stages = Sequence[Sequence[str]]
+"""The layers of each stage of a network, first the one that sees the pixels."""
 
 
-def freeze(module: nn.Module, patterns: tuple[str, ...], *, head: tuple[str, ...]) -> tuple[nn.Module, ...]:
-    """Freeze parameters by name pattern; `backbone` means all but the head.
+class Thaw(Record):
+    """Layers that begin to train in the course of a run."""
+
+    name: str
+    step: int
+    """Optimizer updates before that."""
+    parameters: tuple[str, ...]
+    """Their names."""
+
+
+class Freezing:
+    """What stands still in a network, and what of it thaws when."""
+
+    def __init__(self, module: nn.Module, thaws: Sequence[Thaw] = ()) -> None:
+        """Take a network whose frozen parameters want no gradient."""
+        self._parameters = dict(module.named_parameters())
+        self._norms = [(norm, ruling) for norm, ruling in _norms(module) if not _moves(ruling)]
+        self._waiting = sorted(thaws, key=lambda thaw: thaw.step)
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The normalisation layers whose statistics stand still."""
+        return [norm for norm, _ in self._norms]
+
+    @property
+    def next_step(self) -> float:
+        """The optimizer step in which layers thaw next; infinite if none do."""
+        return self._waiting[0].step if self._waiting else float("inf")
+
+    def thaw(self, step: int) -> list[Thaw]:
+        """Let the layers train whose time has come; return them."""
+        thawed = [thaw for thaw in self._waiting if thaw.step <= step]
+        self._waiting = self._waiting[len(thawed) :]
+        for thaw in thawed:
+            for name in thaw.parameters:
+                self._parameters[name].requires_grad_(True)
+        for norm, ruling in self._norms:
+            if _moves(ruling):
+                norm.train()
+        self._norms = [(norm, ruling) for norm, ruling in self._norms if not _moves(ruling)]
+        return thawed
+
+    def hold_still(self) -> None:
+        """Put frozen normalisation layers into evaluation mode; to be called whenever the network enters training."""
+        for norm in self.norms:
+            norm.eval()
+
+
+def _norms(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
+    """Yield the normalisations with statistics and what rules them: their parameters, or those they follow."""
+    ruling: list[nn.Parameter] = []
+    for layer in module.modules():
+        own = list(layer.parameters(recurse=False))
+        ruling = own or ruling
+        if isinstance(layer, _NormBase) and ruling:
+            yield layer, ruling
+
+
+def _moves(parameters: Sequence[nn.Parameter]) -> bool:
+    return any(parameter.requires_grad for parameter in parameters)
+
+
+def freeze(module: nn.Module, patterns: Sequence[str], *, head: Sequence[str], stages: Stages = ()) -> list[str]:
+    """Freeze parameters by name pattern; `backbone` means all but the head, a number that many stages.
 
     A pattern matches a parameter by its full name, or a layer and all below it by the layer's name.
 
     Returns:
-        The normalisation layers that stand still whole. They must be kept in evaluation mode, or their running
-        statistics would go on moving: see `hold_still`.
+        The names of the parameters that are frozen.
 
     Raises:
         RecipeError: a pattern matches nothing, or nothing is left to train; nothing was frozen.
     """
     frozen: set[str] = set()
     for pattern in patterns:
-        matched = {name for name, _ in module.named_parameters() if _matches(name, pattern, head)}
+        matched = {name for name, _ in module.named_parameters() if _means(name, pattern, head, stages)}
         if not matched:
-            raise RecipeError(f"weights.freeze = '{pattern}' matches no parameter", hint=_suggestion(module, pattern))
+            raise RecipeError(
+                f"weights.freeze = '{pattern}' matches no parameter", hint=_suggestion(module, pattern, stages)
+            )
         frozen |= matched
     moving = [name for name, parameter in module.named_parameters() if name not in frozen and parameter.requires_grad]
     if not moving:
@@ -35,34 +103,62 @@ def freeze(module: nn.Module, patterns: tuple[str, ...], *, head: tuple[str, ...
     for name, parameter in module.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)
-    return tuple(layer for name, layer in module.named_modules() if _stands_still(name, layer, patterns, head))
+    return [name for name, _ in module.named_parameters() if name in frozen]
 
 
-def _stands_still(name: str, layer: nn.Module, patterns: tuple[str, ...], head: tuple[str, ...]) -> bool:
-    """Tell whether a layer is a normalisation of which nothing is trained; one without parameters goes by its name."""
-    if not isinstance(layer, _NormBase) or not patterns:
-        return False
-    parameters = list(layer.parameters(recurse=False))
-    if parameters:
-        return not any(parameter.requires_grad for parameter in parameters)
-    return any(_matches(f"{name}.running_mean", pattern, head) for pattern in patterns)
+def plan_thaws(
+    frozen: Sequence[str],
+    wish: Span | Mapping[str, Span],
+    *,
+    stages: Mapping[str, Sequence[str]],
+    steps: Callable[[Span], int],
+) -> tuple[Thaw, ...]:
+    """Say which frozen parameters thaw when.
+
+    Args:
+        frozen: their names.
+        wish: a length after each of which one more stage thaws, from the head down; or lengths by name pattern.
+        stages: the layers of each stage by its name, first the one that sees the pixels.
+        steps: from a length to optimizer steps.
+
+    Raises:
+        RecipeError: a pattern matches nothing that is frozen.
+    """
+    if isinstance(wish, Span):
+        named = [(name, _below(frozen, layers)) for name, layers in reversed(list(stages.items()))]
+        named = [(name, members) for name, members in named if members]
+        whens = [steps(wish) * number for number in range(1, len(named) + 1)]
+    else:
+        named = [(pattern, [name for name in frozen if matches(name, pattern)]) for pattern in wish]
+        whens = [steps(span) for span in wish.values()]
+    thaws, taken = [], set[str]()
+    for (name, members), step in sorted(zip(named, whens, strict=True), key=lambda pair: pair[1]):
+        if not members:
+            raise RecipeError(
+                f"weights.unfreeze = '{name}' matches no frozen parameter",
+                hint=closest(name, list(stages)) or f"the stages are {listed(list(stages))}",
+            )
+        thaws.append(Thaw(name=name, step=step, parameters=tuple(one for one in members if one not in taken)))
+        taken.update(members)
+    return tuple(thaw for thaw in thaws if thaw.parameters)
 
 
-def _matches(name: str, pattern: str, head: tuple[str, ...]) -> bool:
-    """Tell whether a pattern means a tensor, by its own name or that of a layer around it."""
+def _below(names: Sequence[str], layers: Sequence[str]) -> list[str]:
+    return [name for name in names if any(name == layer or name.startswith(f"{layer}.") for layer in layers)]
+
+
+def _means(name: str, pattern: str, head: Sequence[str], stages: Stages) -> bool:
+    """Tell whether a pattern means a tensor."""
     if pattern == BACKBONE:
         return not name.startswith(tuple(f"{layer}." for layer in head))
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:depth]), pattern) for depth in range(1, len(parts) + 1))
+    if pattern.isdecimal() and stages:
+        return bool(_below([name], [layer for stage in stages[: int(pattern)] for layer in stage]))
+    return matches(name, pattern)
 
 
-def _suggestion(module: nn.Module, pattern: str) -> str:
+def _suggestion(module: nn.Module, pattern: str, stages: Stages) -> str:
     names = [name for name, _ in module.named_modules() if name]
+    if pattern.isdecimal():
+        return f"the network has {len(stages)} stages before its head"
     example = f", or a pattern over layers such as '{names[0]}*'" if names else ""
     return closest(pattern, names) or f"use 'backbone'{example}"
-
-
-def hold_still(norms: tuple[nn.Module, ...]) -> None:
-    """Put frozen normalisation layers into evaluation mode; to be called whenever the network enters training."""
-    for norm in norms:
-        norm.eval()

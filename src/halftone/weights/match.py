@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from halftone.base.errors import Diverged, ModelFileError, listed
+from halftone.weights.head_rows import HeadRows, takes_rows, with_rows
 
-_PREFIX = re.compile(r"^(module|_orig_mod|model|net)\.")
+_PREFIX = re.compile(r"^(module|_orig_mod|model|net|ema_model)\.")
 _MOST_PREFIXES = 4
 
 
@@ -26,11 +27,15 @@ class LoadAccount:
     """Tensors that the network has and the file lacks, or has in another shape."""
     unused: tuple[str, ...]
     """Tensors of the file that the network has no place for."""
+    carried: HeadRows | None = None
+    """The rows of the head that were carried over by the names of their classes."""
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
         if self.reshaped:
             parts.append(f"{listed(self.reshaped, most=2)} converted to another number of channels")
+        if self.carried is not None:
+            parts.append(str(self.carried))
         if self.fresh:
             parts.append(f"fresh head ({listed(self.fresh, most=3)})")
         if self.missing:
@@ -47,14 +52,15 @@ def load_matching(
     head: tuple[str, ...] = (),
     stem: tuple[str, ...] = (),
     partial: bool = False,
-    other_classes: bool = False,
+    rows: HeadRows | None = None,
     origin: str = "the file",
 ) -> LoadAccount:
     """Copy weights into a network by name.
 
-    The head may differ in its number of classes and then stays fresh; the stem may differ in its number of
-    input channels and is converted. Everything else must fit, unless `partial`. Numbers of other precision are
-    converted; names may carry what wrappers put before them (see `without_prefix`).
+    The head may differ in its classes: rows of classes that the file knows by name are carried over, the others
+    stay fresh. The stem may differ in its number of input channels and is converted. Everything else must fit,
+    unless `partial`. Numbers of other precision are converted; names may carry what wrappers put before them (see
+    `without_prefix`).
 
     Args:
         module: the network.
@@ -62,7 +68,8 @@ def load_matching(
         head: names of the layers that depend on the classes.
         stem: names of the layers that depend on the input channels.
         partial: accept that some weights are missing or of other shapes.
-        other_classes: leave the head fresh even where its shape fits, since its rows mean something else.
+        rows: which row of the file's head means which class, where its classes are others or in another order; without
+            it, a head that fits is loaded and one that does not stays fresh.
         origin: what to call the tensors in messages.
 
     Raises:
@@ -70,8 +77,13 @@ def load_matching(
     """
     target = module.state_dict()
     given = without_prefix(tensors, target)
-    unlike = tuple(f"{name}." for name in head) if other_classes else _unlike_heads(target, given, head)
+    unlike = _unlike_heads(target, given, head) if rows is None else tuple(f"{name}." for name in head)
     chosen, account = _match(target, given, unlike=unlike, stem=stem)
+    if rows is not None and rows.names:
+        mixed = _carried(target, given, head, rows)
+        chosen |= mixed
+        fresh = tuple(name for name in account.fresh if name not in mixed)
+        account = replace(account, loaded=tuple(chosen), fresh=fresh, carried=rows if mixed else None)
     if account.missing and not partial:
         name = account.missing[0]
         found = f"is {_described(given[name])}" if name in given else "is missing"
@@ -142,16 +154,38 @@ def without_prefix(tensors: Mapping[str, Tensor], wanted: Collection[str]) -> di
     """Remove what wrappers such as DataParallel and torch.compile put before names.
 
     As many prefixes are removed as make the most names fit those wanted: a network may have a layer called
-    `model` itself.
+    `model` itself. Where none fits, the network is looked for under the one name that its owner gave it, such as
+    `classifier.` in a checkpoint of Lightning.
     """
     best, names = -1, dict(tensors)
     stripped = names
-    for _ in range(_MOST_PREFIXES):
+    for _ in range(_MOST_PREFIXES + 1):
         num_fitting = sum(name in wanted for name in stripped)
         if num_fitting > best:
             best, names = num_fitting, stripped
-        stripped = {_PREFIX.sub("", name): tensor for name, tensor in stripped.items()}
-    return names
+        shorter = {_PREFIX.sub("", name): tensor for name, tensor in stripped.items()}
+        if len(shorter) < len(stripped):  # two networks in one file: which of them is meant, nobody knows
+            break
+        stripped = shorter
+    if best > 0 or not wanted:
+        return names
+    own = max(wanted, key=len)
+    owners = [name.removesuffix(own) for name in tensors if name.endswith(f".{own}")]
+    if len(owners) != 1:
+        return names
+    return {name.removeprefix(owners[0]): tensor for name, tensor in tensors.items()}
+
+
+def _carried(
+    target: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...], rows: HeadRows
+) -> dict[str, Tensor]:
+    """Return the tensors of the head's layers with the rows of the classes that the file knows, layer by layer."""
+    mixed: dict[str, Tensor] = {}
+    for layer in head:
+        own = {name: tensor for name, tensor in target.items() if name.startswith(f"{layer}.")}
+        if all(name in given and takes_rows(tensor, given[name], rows) for name, tensor in own.items()):
+            mixed |= {name: with_rows(tensor, given[name], rows) for name, tensor in own.items()}
+    return mixed
 
 
 def _unlike_heads(target: Mapping[str, Tensor], given: Mapping[str, Tensor], head: tuple[str, ...]) -> tuple[str, ...]:

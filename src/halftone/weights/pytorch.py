@@ -29,10 +29,30 @@ _SAFE = re.compile(
     r"|__builtin__ set|builtins set"
 )
 """What a file of tensors, or a checkpoint around them, may name. Nothing here allocates more than the file holds."""
+_BYSTANDERS = re.compile(
+    r"argparse Namespace"
+    r"|pathlib(\._local)? (Pure)?(Posix|Windows)?Path"
+    r"|torch\.torch_version TorchVersion"
+    r"|(lightning_fabric|lightning\.fabric|pytorch_lightning)\.utilities\.(data|parsing) AttributeDict"
+)
+"""What training scripts save beside the weights. None of it is built: something that does nothing takes its place."""
 _LEGACY_PICKLES = 5
 """A file of PyTorch before 1.6 begins with: magic number, version, system, the object, the keys of its storages."""
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "params", "state_dict_ema", "ema")
 _OLDEST_TORCH = (2, 10)
+
+
+class _Bystander:
+    """Stands where a file has something that is no tensor; it takes anything and keeps nothing."""
+
+    def __new__(cls, *_: Any) -> "_Bystander":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def load_pytorch(path: Path) -> dict[str, Tensor]:
@@ -45,8 +65,9 @@ def load_pytorch(path: Path) -> dict[str, Tensor]:
     """
     _refuse_old_torch()
     try:
-        _look_over(path)
-        with warnings.catch_warnings():
+        bystanders = _look_over(path)
+        replaced: list[Any] = [(_replacement(name), name.replace(" ", ".")) for name in bystanders]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(replaced):
             warnings.simplefilter("ignore")  # about the age of the file, which is no fault
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ModelFileError):
@@ -76,15 +97,25 @@ def _refuse_old_torch() -> None:
         )
 
 
-def _look_over(path: Path) -> None:
-    """Refuse a file that names anything but tensors, or that may unpack to more than its size."""
+def _replacement(name: str) -> type:
+    """Return what takes the place of a bystander: of a mapping that can be filled, a mapping."""
+    return dict if name.endswith("AttributeDict") else _Bystander
+
+
+def _look_over(path: Path) -> set[str]:
+    """Refuse a file that names anything but tensors and bystanders, or that may unpack to more than its size.
+
+    Returns:
+        The names of the bystanders.
+    """
+    found: set[str] = set()
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\x03\x04"
         file.seek(0)
         if not zipped:
             for _ in range(_LEGACY_PICKLES):
-                _refuse_code(path, file)
-            return
+                found |= _refuse_code(path, file)
+            return found
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
@@ -96,11 +127,13 @@ def _look_over(path: Path) -> None:
             raise ModelFileError(f"{path} claims to hold more bytes than it has; refused")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                _refuse_code(path, io.BytesIO(archive.read(entry)))
+                found |= _refuse_code(path, io.BytesIO(archive.read(entry)))
+    return found
 
 
-def _refuse_code(path: Path, file: IO[bytes]) -> None:
-    """Read one pickle up to its end without doing what it says."""
+def _refuse_code(path: Path, file: IO[bytes]) -> set[str]:
+    """Read one pickle up to its end without doing what it says; return the names of its bystanders."""
+    bystanders: set[str] = set()
     for operation, argument, _ in pickletools.genops(file):
         if operation.name == "GLOBAL":
             named = str(argument)
@@ -108,25 +141,40 @@ def _refuse_code(path: Path, file: IO[bytes]) -> None:
             named = operation.name
         else:
             continue
-        if not _SAFE.fullmatch(named):
+        if _BYSTANDERS.fullmatch(named):
+            bystanders.add(named)
+        elif not _SAFE.fullmatch(named):
             raise ModelFileError(
                 f"{path} wants to run code, or holds more than tensors ({named.replace(' ', '.')[:80]}); refused",
                 hint="where you trust it, save its state_dict() alone: torch.save(model.state_dict(), FILE)",
             )
+    return bystanders
 
 
 def _named_tensors(content: Any) -> dict[str, Tensor]:
     """Return the tensors of a state dict, or of the one inside a training checkpoint."""
     for _ in range(3):
-        wrapped = [
-            content[key] for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)
-        ]
-        if not wrapped:
+        inner = _inside(content) if isinstance(content, dict) else None
+        if inner is None:
             break
-        content = wrapped[0]
+        content = inner
     if not isinstance(content, Mapping):
         return {}
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _inside(content: dict[Any, Any]) -> dict[Any, Any] | None:
+    """Return the mapping that holds the weights of a checkpoint; None if they lie in the checkpoint itself."""
+    known = [content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)]
+    if known or _has_tensors(content):
+        return known[0] if known else None
+    # under a name of the author's own, if it is the only one; an optimizer's tensors lie deeper
+    others = [value for value in content.values() if isinstance(value, dict) and _has_tensors(value)]
+    return others[0] if len(others) == 1 else None
+
+
+def _has_tensors(content: dict[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -21,6 +21,8 @@ GLYPHS = frozenset({"digits", "mnist", "kmnist", "emnist", "usps", "svhn"})
 """Data sets of signs that mean something else when mirrored."""
 _WORTH_AN_ITERATION = 1 << 16
 """Pixels in a batch from which Muon's work on the weights is small beside the rest of the step."""
+CYCLE_START = 0.04
+"""The first rate of a one-cycle over its peak, as in torch's OneCycleLR."""
 _TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
 
 
@@ -198,6 +200,11 @@ def warmup_length(*, has_weights: bool) -> Decision[str]:
     if has_weights:
         return Decision("5%", "trained weights stand a steep start")
     return Decision("10%", "fresh weights need a gentle start at a high rate")
+
+
+def cycle_length() -> Decision[str]:
+    """Choose the length of the warmup of a one-cycle."""
+    return Decision("30%", "a one-cycle rises for 30 % of the run, as torch's does")
 
 
 def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Candidate]:

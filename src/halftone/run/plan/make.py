@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from halftone.base.errors import RecipeError
-from halftone.base.lengths import Span, parse_span
+from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.data.labelled import Labelled, in_memory
 from halftone.data.open import settled_source
@@ -21,13 +21,14 @@ from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.precision import choose_precision
 from halftone.run.plan.record import Plan
+from halftone.run.plan.schedule import scaled_rate, settle_schedule
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
-from halftone.schedule.config import FIRST_SHARE, WarmupConfig
 from halftone.system.device import DeviceFacts, choose_device, device_facts
 from halftone.system.memory import available_bytes
 from halftone.system.threads import usable_cores
 from halftone.version import __version__
+from halftone.weights.freeze import BACKBONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ def _settle_data(
             root=None if config.root is None else config.root.expanduser().resolve(),
             size=spec.size,
             channels=spec.channels,
+            mean=spec.mean,
+            std=spec.std,
             feed=feed,
             workers=workers,
         ),
@@ -175,28 +178,23 @@ def _settle_training(
     rest_lr = asked.rest_lr
     if name == "muon":
         rest_lr = notes.settle("optimizer.rest_lr", rest_lr, decide.rest_rate(lr))
-    warmup = _settle_warmup(recipe.warmup, notes, trained=trained)
+    lr = scaled_rate(asked, lr, batch, notes)
+    warmup, decay, momentum = settle_schedule(recipe, notes, trained=trained)
+    weights = recipe.weights
+    if weights.unfreeze is not None and not weights.freeze:
+        notes.note("weights.freeze", BACKBONE, "layers are to thaw, and all but the head can")
+        weights = weights.replaced(freeze=(BACKBONE,))
     layout = decide.Decision(value=True, reason="convolutions are faster with the channels side by side")
     last = notes.settle("model.channels_last", recipe.model.channels_last, layout)
     return recipe.replaced(
         batch_size=batch,
         epochs=epochs,
-        optimizer=asked.replaced(name=name, lr=lr, l2=l2, rest_lr=rest_lr),
+        optimizer=asked.replaced(name=name, lr=lr, l2=l2, rest_lr=rest_lr, lr_scaling="off", **momentum),
         warmup=warmup,
+        decay=decay,
+        weights=weights,
         model=recipe.model.replaced(name=network.name, channels_last=last),
     )
-
-
-def _settle_warmup(asked: WarmupConfig, notes: Notebook, *, trained: bool) -> WarmupConfig:
-    """Settle the warmup by rule; a measurement may find a better start."""
-    shape, start, length = asked.shape, asked.start, asked.length
-    if shape == "auto":
-        shape = "adaptive" if length == "auto" else "linear"
-    if length == "auto":
-        length = parse_span(notes.settle("warmup.length", "auto", decide.warmup_length(has_weights=trained)))
-    if start == "auto":
-        start = min(FIRST_SHARE, asked.end)
-    return asked.replaced(length=length, shape=shape, start=start)
 
 
 def _check_batch(recipe: Recipe, batch: int, network: Network) -> None:

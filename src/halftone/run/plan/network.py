@@ -7,6 +7,7 @@ from torch import nn
 
 from halftone.base.errors import RecipeError
 from halftone.base.inputs import InputSpec
+from halftone.base.records import Auto
 from halftone.base.seeds import stream_seed
 from halftone.models.build import build_model, native_input, take_module
 from halftone.models.built import Built, Native
@@ -83,15 +84,32 @@ def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native 
         fit=config.fit,
         crop=1.0 if whole or origin is None else origin.crop,
     )
-    if known is not None and known.channels == channels:
+    if "auto" not in (config.mean, config.std):
+        mean, std, reason = spec.mean, spec.std, "asked"
+    elif known is not None and known.channels == channels:
         mean, std, reason = known.mean, known.std, "what the weights were trained with"
     elif has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
         mean, std, reason = native.mean, native.std, "what the weights were trained with"
     else:
         mean, std, count = measure(opened.train, spec)
         reason = f"measured on {count} training images"
+    if (config.mean == "auto") != (config.std == "auto"):
+        reason = f"one of both asked, the other {reason}"
+    mean, std = _asked(config.mean, mean, "mean"), _asked(config.std, std, "std")
     notes.note("normalisation", f"mean {_shown(mean)}, deviation {_shown(std)}", reason)
     return spec.replaced(mean=mean, std=std)
+
+
+def _asked(asked: tuple[float, ...] | Auto, found: tuple[float, ...], name: str) -> tuple[float, ...]:
+    """Return what was asked for each channel, or what was found in its place."""
+    if asked == "auto":
+        return found
+    if len(asked) not in (1, len(found)):
+        raise RecipeError(
+            f"data.{name} has {len(asked)} numbers, and the pictures have one channel",
+            hint="give one number, or --data.channels 3",
+        )
+    return asked * len(found) if len(asked) == 1 else asked
 
 
 def _shown(values: tuple[float, ...]) -> str:

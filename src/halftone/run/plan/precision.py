@@ -2,33 +2,30 @@
 
 import copy
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from halftone.base.errors import HalftoneError, RecipeError
 from halftone.base.records import decided
-from halftone.data.augment.pipeline import Normalise
-from halftone.data.streaming import StreamingFeed
 from halftone.optim.loss import Criterion
 from halftone.precision.config import Mode, PrecisionConfig, evaluation_config, uses_scaling
 from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
 from halftone.precision.trial import Candidate, Trial, affordable
+from halftone.run.courses import stand_still
 from halftone.run.plan import cache, decide, explain
 from halftone.run.plan.data import OpenedData
 from halftone.run.plan.network import Network
 from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.sample import Sample, sample_images
 from halftone.run.recipe import Recipe
 from halftone.system.device import DeviceFacts, device_facts
 from halftone.version import __version__
-from halftone.weights.freeze import freeze
 
 _SHARE_OF_RUN = 0.05
 """A probe may take this share of the run that it is for, and half a second in any case."""
@@ -42,18 +39,6 @@ class ChosenPrecision:
 
     config: PrecisionConfig
     evidence: tuple[Measured, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Images as the network takes them, and how long they took to come."""
-
-    images: Tensor
-    """[batch, channels, size, size] on the device."""
-    targets: Tensor
-    """[batch]."""
-    seconds: float
-    """Per image, to decode."""
 
 
 def choose_precision(
@@ -121,11 +106,11 @@ def _found(
     part = -(-decided(recipe.batch_size) // recipe.accumulate)
     with _threads(decided(recipe.threads), device):
         model = copy.deepcopy(network.built.module)
-        if recipe.weights.freeze:
-            freeze(model, recipe.weights.freeze, head=network.built.head)
+        stand_still(network.built, recipe.weights, module=model)
         layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
         model = model.to(device).to(memory_format=layout).train()
-        batch = _batch(recipe, network, opened, device, min(part, opened.facts.num_train))
+        count, workers = min(part, opened.facts.num_train), decided(recipe.data.workers)
+        batch = sample_images(opened.train, network.spec, device, workers=workers, count=count)
         key = _key(model, batch, recipe, modes, device)
         known = cache.read(key)
         if known is not None and known.complete:
@@ -149,19 +134,7 @@ def _budget(recipe: Recipe, device: torch.device) -> float:
     return seconds if device.type == "cpu" else seconds / 2
 
 
-def _batch(recipe: Recipe, network: Network, opened: OpenedData, device: torch.device, count: int) -> Batch:
-    """Decode the first training images, spread over the set, as the network takes them."""
-    chosen = np.linspace(0, len(opened.train.labels) - 1, count).astype(np.int64)
-    feed = StreamingFeed(opened.train, network.spec, device, workers=decided(recipe.data.workers))
-    clock = time.perf_counter()
-    batch = next(iter(feed.batches(chosen, count)))
-    seconds = time.perf_counter() - clock
-    if len(batch.labels) < 2:
-        raise RecipeError("too few images can be read to measure on")
-    return Batch(Normalise(network.spec, device)(batch.images), batch.labels, seconds / count)
-
-
-def _key(model: nn.Module, batch: Batch, recipe: Recipe, modes: tuple[Mode, ...], device: torch.device) -> str:
+def _key(model: nn.Module, batch: Sample, recipe: Recipe, modes: tuple[Mode, ...], device: torch.device) -> str:
     """Return what a finding depends on, hashed: network, batch, device, versions, threads, what was asked."""
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in model.named_parameters()]
     parts = (

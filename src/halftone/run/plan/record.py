@@ -6,6 +6,7 @@ from halftone.base.inputs import InputSpec
 from halftone.base.records import Record
 from halftone.precision.probe import Measured
 from halftone.run.recipe import Recipe
+from halftone.weights.freeze import Thaw
 
 
 class Choice(Record):
@@ -44,6 +45,23 @@ class ModelFacts(Record):
     is_transformer: bool
 
 
+class MeasuredRates(Record):
+    """What was measured of the rates at which the network trains, on a copy of it; as peak rates of the optimizer."""
+
+    critical: float | None = None
+    """The largest rate whose first update does not raise the loss of its batch; see `halftone.loop.critical`."""
+    steepest: float | None = None
+    """The rate at which the loss fell fastest in a range test; see `halftone.schedule.range_curve`."""
+    edge: float | None = None
+    """The rate from which on it rose."""
+    suggestion: float | None = None
+    """The peak rate that the range test suggests."""
+    highest: float | None = None
+    """The largest rate that was tried in the range test."""
+    num_steps: int = 0
+    """Of the range test; 0 if there was none."""
+
+
 class Plan(Record):
     """A run that could begin now."""
 
@@ -65,11 +83,17 @@ class Plan(Record):
     total_steps: int
     """Optimizer steps in the run."""
     warmup_steps: int
+    thaws: tuple[Thaw, ...] = ()
+    """Frozen layers that begin to train in the course of the run."""
     weights: str = "fresh"
     """Where the starting weights come from, and what was loaded."""
     choices: tuple[Choice, ...]
     evidence: tuple[Measured, ...] = ()
     """What was measured to choose the precision."""
+    rates: MeasuredRates | None = None
+    """What was measured of the learning rates."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong about the course of the rate."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plan for `plan.yaml`: the decisions first, the full recipe last."""

@@ -1,0 +1,1 @@
+"""Starting weights: schemes, gains, and those that look at the training images."""
