@@ -29,7 +29,7 @@ def test_the_help_names_kinds_choices_and_defaults(help_text: str) -> None:
     assert "--epochs INT" in lines["--epochs"]
     assert "--warmup LENGTH" in lines["--warmup"]
     assert "--weights PATH" in lines["--weights"]
-    assert lines["--lr"].startswith("│ --lr --optimizer.lr NUMBER The peak learning rate. [auto]")
+    assert lines["--lr"].startswith("│ --lr --optimizer.lr NUMBER The peak learning rate. auto: by rule, checked")
     assert "One of linear, exponential, cosine, constant. [linear]" in lines["--warmup.shape"]
     assert "One of" not in lines["--optimizer"]  # its text names them
     assert "[yes]" in lines["--keep-memory"]

@@ -63,9 +63,9 @@ def test_layers_keep_the_order_they_were_written_in() -> None:
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ("depthwise", "'depthwise' must be LAYER=FORMAT"),
-        ("=fp32", "'=fp32' must be LAYER=FORMAT"),
-        ("head=", "'head=' must be LAYER=FORMAT"),
+        ("depthwise", "'depthwise' must be LAYER=VALUE"),
+        ("=fp32", "'=fp32' must be LAYER=VALUE"),
+        ("head=", "'head=' must be LAYER=VALUE"),
         ("head=fp8", "'fp32', 'bf16' or 'fp16'"),
         ("head=tf32", "'fp32', 'bf16' or 'fp16'"),
         ({"head": 32}, "'fp32', 'bf16' or 'fp16'"),
