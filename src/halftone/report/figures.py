@@ -65,7 +65,8 @@ def rate(axes: Axes, history: History) -> None:
     """Draw the learning rate over the steps, with the end of the warmup."""
     line(axes, history.steps.get("tried", []), history.steps.get("lr", []), "learning rate", BLUE)
     if history.plan.warmup_steps:
-        axes.axvline(history.plan.warmup_steps, color=GREEN, linewidth=1, linestyle=":", label="end of warmup")
+        planned = "planned end of warmup" if history.decisions else "end of warmup"
+        axes.axvline(history.plan.warmup_steps, color=GREEN, linewidth=1, linestyle=":", label=planned)
     mark_decisions(axes, history)
     axes.set_ylim(bottom=0)
     finish(axes, "Learning rate", "optimizer step")
