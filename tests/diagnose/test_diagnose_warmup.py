@@ -130,7 +130,9 @@ def signals(**findings: Finding) -> list[Signal]:
         ({"spike": "unstable", "norm": "unstable"}, 0.02, "too short"),
         ({"spike": "unstable", "norm": "unstable"}, 0.2, "rate too high"),
         ({"spike": "unstable", "norm": "calm"}, 0.2, "right"),
+        ({"spike": "unstable", "norm": "unstable"}, 0.12, "too short"),
         ({"divergence": "unstable"}, 0.02, "too short"),
+        ({"divergence": "unstable"}, 0.1, "rate too high"),
         ({"spike": "calm"}, 0.0, "right"),
         ({"ratio": "gentle", "low": "slow"}, 0.2, "unneeded"),
         ({"ratio": "calm", "low": "slow"}, 0.6, "too long"),
@@ -139,6 +141,13 @@ def signals(**findings: Finding) -> list[Signal]:
 )
 def test_the_verdict_follows_from_the_signals(found: dict[str, Finding], share: float, verdict: str) -> None:
     assert judge_warmup(signals(**found), share) == verdict
+
+
+def test_a_run_that_learned_nothing_for_long_is_ruined() -> None:
+    spike = signals(spike="unstable")
+    for stuck, verdict in ((0.1, "too short"), (0.6, "rate too high")):
+        stagnation = Signal(name="stagnation", value=stuck, finding="unstable", sentence="")
+        assert judge_warmup([*spike, stagnation], 0.1) == verdict
 
 
 def test_lengths_are_written_as_they_are_asked_for() -> None:

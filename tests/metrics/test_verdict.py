@@ -8,11 +8,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from halftone.metrics.report import ClassMetrics, Metrics
-from halftone.metrics.verdict import class_gaps, judge, rise_of, share_gap, still_falling
+from halftone.metrics.verdict import EpochLosses, class_gaps, judge, rise_of, share_gap, still_falling
 
-SETTLED = [1.0, 0.6, 0.5, 0.5, 0.5]
-RISING = [1.0, 0.5, 0.6, 0.7, 0.8]
-FALLING = [1.0, 0.8, 0.6, 0.5]
+
+def learning(*validation: float) -> list[EpochLosses]:
+    """Epochs with these validation losses and a training loss that falls."""
+    return [EpochLosses(1 / (epoch + 1), loss) for epoch, loss in enumerate(validation)]
+
+
+SETTLED = learning(1.0, 0.6, 0.5, 0.5, 0.5)
+RISING = learning(1.0, 0.5, 0.6, 0.7, 0.8)
+FALLING = learning(1.0, 0.8, 0.6, 0.5)
 
 
 def metrics(*recalls: float, each: int = 1000, loss: float | None = 0.5) -> Metrics:
@@ -47,10 +53,11 @@ def metrics(*recalls: float, each: int = 1000, loss: float | None = 0.5) -> Metr
         (0.995, 0.99, FALLING, "fits"),  # falling still, but there is nothing left to gain
         (0.96, 0.955, RISING, "over-fits"),
         (0.94, 0.90, SETTLED, "fits"),
+        (0.44, 0.37, RISING, "over-fits"),  # the best weights are early ones, and more epochs would not help
     ],
 )
 def test_the_larger_part_of_the_error_decides(
-    training: float, validation: float, losses: list[float], kind: str
+    training: float, validation: float, losses: list[EpochLosses], kind: str
 ) -> None:
     found = judge(metrics(training), metrics(validation), losses)
     assert found.kind == kind
@@ -85,9 +92,11 @@ def test_evidence_has_the_losses() -> None:
 
 def test_the_direction_of_the_loss() -> None:
     assert rise_of(RISING) == pytest.approx(0.6)
-    assert rise_of(SETTLED) == rise_of([]) == rise_of([0.0, 1.0, 1.0, 1.0]) == 0
-    assert rise_of([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.6]) == 0  # it came late
-    assert still_falling(FALLING)
+    assert rise_of(SETTLED) == rise_of([]) == rise_of(learning(0.0, 1.0, 1.0, 1.0)) == 0
+    assert rise_of(learning(1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.6)) == 0  # it came late
+    diverging = [EpochLosses(epoch.validation, epoch.validation) for epoch in RISING]
+    assert rise_of(diverging) == 0  # the training loss rises, too
+    assert still_falling([1.0, 0.8, 0.6, 0.5])
     assert not still_falling([1.0, 0.5])
     assert not still_falling([0.3, 0.9, 0.8, 0.7])
 

@@ -13,7 +13,7 @@ from PIL import Image
 from halftone.base.errors import ModelFileError
 from halftone.metrics.report import Metrics
 from halftone.report import figures
-from halftone.report.history import History, read_history
+from halftone.report.history import Column, History, read_history
 from halftone.report.listener import write_report
 from halftone.report.page import write_overview, write_page
 from halftone.report.pictures import worst_mistakes
@@ -105,7 +105,8 @@ def test_a_report_is_drawn_again_without_the_images(run: RunFolder) -> None:
 
 
 def curve(history: History, losses: list[float]) -> History:
-    return replace(history, epochs={**history.epochs, "val_loss": list(losses)})
+    falling: Column = [1 / (epoch + 1) for epoch in range(len(losses))]
+    return replace(history, epochs={**history.epochs, "train_loss": falling, "val_loss": list(losses)})
 
 
 def test_the_page_has_the_verdict_that_the_run_ended_with(run: RunFolder) -> None:

@@ -15,8 +15,11 @@ Kind = Literal["missing", "too short", "too long", "unneeded", "right", "rate to
 _FEWEST_STEPS = 20
 _ENOUGH = 2
 """Unstable signals that make a run unstable; one alone is what a good large rate shows as well."""
-_LONG = 0.1
-"""The share of the run from which on a warmup that did not help is long enough: the rate is too high."""
+_LONG, _SOME = 0.2, 0.05
+"""Shares of the run: from the first on a warmup that did not help was long enough, and the rate is too high; from the
+second on if the run was ruined."""
+_RUINED = 0.25
+"""Nothing was learned in this share of the run."""
 _PROPOSED, _PROPOSED_VIOLENT, _MOST = 0.1, 0.2, 0.3
 """Shares of the run that are proposed as a warmup: usually, after violent updates, and at most."""
 
@@ -26,7 +29,7 @@ _SENTENCES: dict[Kind, str] = {
     "too long": "The warmup was too long: training was stable all the way, at rates too low for too long.",
     "unneeded": "The warmup was not needed: nothing at the peak would have been unstable without it.",
     "right": "The warmup was right.",
-    "rate too high": "The rate is too high: training was unstable in spite of a long warmup.",
+    "rate too high": "The rate is too high: training was unstable in spite of the warmup.",
 }
 
 
@@ -95,7 +98,9 @@ def judge_warmup(signals: Sequence[Signal], warmup_share: float) -> Kind:
     if diverged or len(unstable) >= _ENOUGH:
         if not warmup_share:
             return "missing"
-        return "rate too high" if warmup_share >= _LONG else "too short"
+        stuck = max((one.value or 0.0 for one in signals if one.name == "stagnation"), default=0.0)
+        ruined = diverged or stuck >= _RUINED
+        return "rate too high" if warmup_share >= (_SOME if ruined else _LONG) else "too short"
     if not warmup_share:
         return "right"
     if "gentle" in findings:

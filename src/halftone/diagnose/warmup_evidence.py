@@ -162,15 +162,14 @@ def _of_gradients(seen: Seen) -> Iterator[Signal]:
 
 
 def _of_learning(seen: Seen) -> Iterator[Signal]:
-    start, num_steps = seen.learning_from, len(seen.steps)
-    if start is None:
-        said = "the loss never fell below 95 % of its start for good"
-        yield Signal(name="stagnation", value=1.0, finding="calm", sentence=said)
-        return
+    num_steps = len(seen.steps)
+    start = num_steps if seen.learning_from is None else seen.learning_from
     at_high_rates = int((seen.steps.rate[:start] >= seen.steps.peak_rate / 2).sum())
     ratio = at_peak(seen.steps.update_ratio, seen.warmup)
     stuck = at_high_rates >= _STUCK * num_steps and (ratio is None or ratio >= GENTLE)
     said = f"the loss is below 95 % of its start for good from step {start + 1} on"
+    if seen.learning_from is None:
+        said = "the loss never fell below 95 % of its start for good"
     yield Signal(
         name="stagnation",
         value=start / num_steps,

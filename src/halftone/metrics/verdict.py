@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from halftone.base.records import Record
 from halftone.metrics.report import Metrics
@@ -16,6 +16,8 @@ _COARSE = 0.1
 """Where two standard errors of the gap are more than this, too few images were measured to say that there is none."""
 _FEWEST_EPOCHS = 4
 """With fewer, nothing is said of the direction of the loss."""
+_LEAST_RISE = 0.1
+"""Of the validation loss, as a share of its lowest value."""
 _STANDS_OUT = 3.0
 """Standard errors between the gap of a class and that of all. With many classes, two would be passed by chance."""
 
@@ -26,6 +28,14 @@ _ADVICE: dict[Kind, str] = {
     "fits": "",
     "unclear": "",
 }
+
+
+class EpochLosses(NamedTuple):
+    """The mean losses of one epoch."""
+
+    training: float
+    """While it was trained: of augmented images, with label smoothing if there is any."""
+    validation: float
 
 
 class Verdict(Record):
@@ -98,24 +108,24 @@ def class_gaps(training: Metrics, validation: Metrics) -> tuple[ClassGap, ...]:
     return tuple(sorted(found, key=lambda one: -one.gap.value))
 
 
-def judge(training: Metrics | None, validation: Metrics | None, val_losses: Sequence[float]) -> Verdict:
+def judge(training: Metrics | None, validation: Metrics | None, losses: Sequence[EpochLosses]) -> Verdict:
     """Judge a run.
 
     The error in validation is that in training plus the gap between them; the larger part says what to work on (Ng
-    2018, "Machine Learning Yearning", chapters 20 to 27).
+    2018, "Machine Learning Yearning", chapters 20 to 27). A validation loss that rises while the training loss falls
+    says the same of the whole run, also where its best weights are early ones.
 
     Args:
         training: of the best weights, on training images without augmentation; None if it was not measured.
         validation: of the same weights on the validation images; None if no epoch had usable metrics.
-        val_losses: the validation loss of every epoch.
+        losses: of every epoch that has them.
     """
     if validation is None or validation.accuracy is None:
         return _verdict("unclear", "no epoch was completed with usable metrics", ())
-    rise, is_falling = rise_of(val_losses), still_falling(val_losses)
+    rise, is_falling = rise_of(losses), still_falling([epoch.validation for epoch in losses])
+    said = (_said_of_losses(training, validation), _said_of_rise(rise), _said_of_fall(is_falling))
+    evidence = tuple(sentence for sentence in said if sentence)
     gap = None if training is None else accuracy_gap(training, validation)
-    evidence = tuple(
-        filter(None, (_said_of_losses(training, validation), _said_of_rise(rise), _said_of_fall(is_falling)))
-    )
     if gap is None or training is None or training.accuracy is None:
         if rise:
             return _verdict("over-fits", "the validation loss has risen since its lowest point", evidence)
@@ -129,22 +139,29 @@ def judge(training: Metrics | None, validation: Metrics | None, val_losses: Sequ
     )
     if gap.is_certain and gap.value >= _LEAST_GAP and gap.value > low:
         return _verdict("over-fits", shares, evidence)
+    if rise:
+        return _verdict("over-fits", f"{shares}, and the validation loss has risen since its lowest point", evidence)
     if training.accuracy < _LOW or (is_falling and low > _LEAST_GAP):
         return _verdict("under-fits", shares, evidence)
-    if rise:
-        return _verdict("over-fits", f"{shares}, but the validation loss has risen since its lowest point", evidence)
     if not gap.is_certain and 2 * gap.error > _COARSE:
         return _verdict("unclear", f"{shares}: too few images to tell", evidence)
     return _verdict("fits", shares, evidence)
 
 
-def rise_of(losses: Sequence[float]) -> float:
-    """Return by which share the loss has risen since its lowest point; 0 if that is little or came late."""
-    if len(losses) < _FEWEST_EPOCHS or min(losses) <= 0:
+def rise_of(losses: Sequence[EpochLosses]) -> float:
+    """Return by which share the validation loss has risen since its lowest point while the training loss fell.
+
+    0 if it rose by a tenth or less, if the lowest point is in the last 30 % of the epochs, or if the training loss did
+    not fall: then the network is not learning by heart, it is not learning.
+    """
+    if len(losses) < _FEWEST_EPOCHS:
         return 0.0
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    rise = losses[-1] / losses[lowest] - 1
-    return rise if rise > 0.1 and lowest < 0.7 * len(losses) else 0.0
+    place, lowest = min(enumerate(losses), key=lambda numbered: numbered[1].validation)
+    last = losses[-1]
+    if lowest.validation <= 0 or last.training >= lowest.training or place >= 0.7 * len(losses):
+        return 0.0
+    rise = last.validation / lowest.validation - 1
+    return rise if rise > _LEAST_RISE else 0.0
 
 
 def still_falling(losses: Sequence[float]) -> bool:

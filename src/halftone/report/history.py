@@ -6,7 +6,7 @@ from typing import Any
 from halftone.base.files import read_json
 from halftone.base.tables import read_table
 from halftone.metrics.report import Metrics
-from halftone.metrics.verdict import Verdict, judge
+from halftone.metrics.verdict import EpochLosses, Verdict, judge
 from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
 
@@ -42,7 +42,8 @@ class History:
     @property
     def verdict(self) -> Verdict:
         """Whether the network over-fits, under-fits or fits."""
-        losses = [loss for loss in self.epochs.get("val_loss", []) if loss is not None]
+        pairs = zip(self.epochs.get("train_loss", []), self.epochs.get("val_loss", []), strict=True)
+        losses = [EpochLosses(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
         return judge(self.training, self.metrics, losses)
 
 

@@ -11,7 +11,7 @@ from halftone.base.tables import read_table
 from halftone.data.labelled import Labels
 from halftone.loop.events import EpochDone
 from halftone.metrics.report import Metrics
-from halftone.metrics.verdict import Verdict, judge
+from halftone.metrics.verdict import EpochLosses, Verdict, judge
 from halftone.run.folder import RunFolder
 
 
@@ -19,7 +19,8 @@ from halftone.run.folder import RunFolder
 class Learned:
     """What the epochs of a run have shown, in all of its processes."""
 
-    val_losses: list[float] = field(default_factory=list)
+    losses: list[EpochLosses] = field(default_factory=list)
+    """Of the epochs that have both."""
     best: Metrics | None = None
     """Of the best epoch."""
 
@@ -30,7 +31,8 @@ class Learned:
         """
         if folder.results.is_file():
             rows = (row for row in read_table(folder.results) if int(row["epoch"]) <= epoch)
-            self.val_losses = [float(row["val_loss"]) for row in rows if row["val_loss"]]
+            pairs = [(row["train_loss"], row["val_loss"]) for row in rows]
+            self.losses = [EpochLosses(float(ours), float(theirs)) for ours, theirs in pairs if ours and theirs]
         if folder.classification_report.is_file():
             values = read_json(folder.classification_report)
             if values.pop("epoch", 0) == best:
@@ -39,14 +41,14 @@ class Learned:
     def hear(self, done: EpochDone) -> None:
         """Take an epoch."""
         found = done.evaluation.metrics
-        if found.loss is not None:
-            self.val_losses.append(found.loss)
+        if done.train_loss is not None and found.loss is not None:
+            self.losses.append(EpochLosses(done.train_loss, found.loss))
         if done.improved:
             self.best = found
 
     def verdict(self, training: Metrics | None) -> Verdict:
         """Judge the run by these epochs and the metrics on training images."""
-        return judge(training, self.best, self.val_losses)
+        return judge(training, self.best, self.losses)
 
 
 def fit_sample(train: Labels, validation: Labels, most: int, *, seed: int) -> npt.NDArray[np.int64]:
