@@ -68,8 +68,9 @@ def set_rates(optimizer: torch.optim.Optimizer, share: Callable[[str], float | T
         share: of the peak, by the lane of a group. One that lies on the device, [] in float64, makes rates that lie
             there, for optimizers that take them. The fused ones read them on a GPU as float32.
     """
+    shares = {lane: share(lane) for lane in {group["lane"] for group in optimizer.param_groups}}
     for group in optimizer.param_groups:
-        rate = group["peak"] * share(group["lane"])
+        rate = group["peak"] * shares[group["lane"]]
         group["lr"] = rate.float() if isinstance(rate, Tensor) and rate.device.type != "cpu" else rate
 
 

@@ -79,11 +79,10 @@ class Schedule:
         return decision
 
     def _curve(self, step: int, lane: str) -> float:
-        main, warmup_steps = self._main(step), self.warmup_steps
-        own = self.lanes.get(lane)
+        main, own = self._main(step), self.lanes.get(lane)
         if own is None:
             return main
-        return own.share(step, main, warmup_steps=warmup_steps, warmup_end=self.warmup_end)
+        return own.share(step, main, warmup_steps=self.warmup_steps, warmup_end=self.warmup_end)
 
     def _main(self, step: int) -> float:
         end = self.warmup_steps
