@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from halftone.base.errors import HalftoneError, RecipeError, printable
+from halftone.cli.shown import percent
 
 Json = Annotated[bool, Parameter(help="Print JSON on standard output.", negative=())]
 Model = Annotated[str | None, Parameter(help="Your own class, FILE.py:Class, if it moved or the file alone names it.")]
@@ -91,14 +92,14 @@ def _show(metrics: Any) -> None:
     for column in ("class", "images", "predicted", "precision", "recall", "F1"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in metrics.classes:
-        shares = (_share(value) for value in (row.precision, row.recall, row.f1))
+        shares = (percent(value) for value in (row.precision, row.recall, row.f1))
         table.add_row(Text(printable(row.name)), str(row.support), str(row.predicted), *shares)
     console.print(table)
     console.print(
-        f"{metrics.num_images:,} images: accuracy {_share(metrics.accuracy)}, top-5 {_share(metrics.top5)}, "
-        f"precision {_share(metrics.precision)}, recall {_share(metrics.recall)}, F1 {_share(metrics.f1)}, "
+        f"{metrics.num_images:,} images: accuracy {percent(metrics.accuracy)}, top-5 {percent(metrics.top5)}, "
+        f"precision {percent(metrics.precision)}, recall {percent(metrics.recall)}, F1 {percent(metrics.f1)}, "
         f"loss {'-' if metrics.loss is None else f'{metrics.loss:.4f}'}, "
-        f"calibration error {_share(metrics.calibration_error)}"
+        f"calibration error {percent(metrics.calibration_error)}"
     )
 
 
@@ -157,7 +158,3 @@ def _files(names: tuple[str, ...]) -> Iterator[str]:
 
 def _say(text: str) -> None:
     print(printable(text), file=sys.stderr)
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"

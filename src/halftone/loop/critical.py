@@ -23,7 +23,7 @@ from torch import Tensor
 from halftone.data.feed import Batch
 from halftone.loop.range_test import endless_batches
 from halftone.loop.session import Session
-from halftone.loop.state import capture_random, restore_random
+from halftone.loop.state import unchanged_random
 from halftone.loop.step import even_parts, update
 
 _FACTOR = 4.0
@@ -95,7 +95,7 @@ def _of_batch(session: Session, batch: Batch, *, number: int) -> float | None:
 def _one_update(session: Session, batch: Batch, *, number: int) -> bool:
     """Update once at the peak rates; a loss scale that starts too high is given time to come down."""
     for _ in range(_TRIES):
-        with _same_draws(session.device):
+        with unchanged_random(session.device):
             if bool(update(session, batch, step=0, tried=number).applied):
                 return True
     return False
@@ -104,22 +104,12 @@ def _one_update(session: Session, batch: Batch, *, number: int) -> bool:
 def _loss(session: Session, images: Tensor, targets: Tensor) -> float:
     """Return the loss that training would see on a batch, passed through the network in as many parts."""
     total = 0.0
-    with torch.no_grad(), _same_draws(session.device):
+    with torch.no_grad(), unchanged_random(session.device):
         for start, end in pairwise(even_parts(len(images), session.parts)):
             with session.precision.forward():
                 loss = session.criterion(session.model(images[start:end]), targets[start:end])
             total += float(loss) * (end - start) / len(images)
     return total
-
-
-@contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
-    """Leave the random streams as they were, so that dropout draws the same the next time."""
-    streams = capture_random(device)
-    try:
-        yield
-    finally:
-        restore_random(device, streams)
 
 
 def _copies(tensors: list[Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ Orders, augmentations and rates are functions of the seed and the counters here,
 import random
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -120,7 +121,7 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
         "precision": session.precision.state_dict(),
         "schedule": session.schedule.state_dict(),
         "best": session.best.state_dict(),
-        "random": capture_random(session.device),
+        "random": _capture_random(session.device),
     }
     if session.average is not None:
         state["average"] = session.average.state_dict()
@@ -145,7 +146,7 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     if session.average is not None:
         session.average.load_state_dict(state["average"])
     session.freezing.thaw(progress.step)
-    restore_random(session.device, state["random"])
+    _restore_random(session.device, state["random"])
 
 
 def _saved(progress: Progress) -> Iterator[str]:
@@ -167,7 +168,17 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) 
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def capture_random(device: torch.device) -> dict[str, Any]:
+@contextmanager
+def unchanged_random(device: torch.device) -> Iterator[None]:
+    """Leave the random streams as they were, so that whoever draws next draws the same."""
+    streams = _capture_random(device)
+    try:
+        yield
+    finally:
+        _restore_random(device, streams)
+
+
+def _capture_random(device: torch.device) -> dict[str, Any]:
     """Return where the random streams of Python, NumPy, torch and the device stand."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -191,7 +202,7 @@ def capture_random(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def restore_random(device: torch.device, state: dict[str, Any]) -> None:
+def _restore_random(device: torch.device, state: dict[str, Any]) -> None:
     """Put the random streams back to where they stood."""
     python, numpy_state = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["numbers"]), python["gauss"]))

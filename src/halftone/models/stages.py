@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from halftone.base.patterns import is_within
+
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _MOST_OF_IT = 0.8
 """Of the parameters; a part that holds more is no stage of its own but a row of them."""
@@ -18,10 +20,6 @@ class Stage:
     """Of its layers, such as `layer3` or `conv1+bn1`."""
     layers: tuple[str, ...]
     """Names of modules or parameters; all below them belong to it."""
-
-    def holds(self, name: str) -> bool:
-        """Tell whether a parameter or layer belongs to it."""
-        return any(name == layer or name.startswith(f"{layer}.") for layer in self.layers)
 
 
 def find_stages(module: nn.Module, head: tuple[str, ...]) -> tuple[Stage, ...]:
@@ -48,7 +46,7 @@ def find_stages(module: nn.Module, head: tuple[str, ...]) -> tuple[Stage, ...]:
 def stage_numbers(module: nn.Module, stages: tuple[Stage, ...]) -> Iterator[tuple[str, int]]:
     """Yield the names of the parameters with the number of their stage; the head's is the number of stages."""
     for name, _ in module.named_parameters():
-        yield name, next((number for number, stage in enumerate(stages) if stage.holds(name)), len(stages))
+        yield name, next((number for number, stage in enumerate(stages) if is_within(name, stage.layers)), len(stages))
 
 
 def _parts(module: nn.Module, prefix: str, head: tuple[str, ...]) -> list[str]:

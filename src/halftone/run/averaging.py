@@ -1,6 +1,6 @@
 """One weight file from several of a network: averaged, its statistics measured anew, judged and saved with a card."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -141,15 +141,21 @@ def _listed(paths: Sequence[Path], last: int | None) -> list[Path]:
 
 def _unjudged(files: Sequence[Path], out: Path, method: Method, decay: float) -> Averaged:
     """Average files of which no run is known, by their tensors alone."""
-    opened = open_weights(files[-1])
-    card = opened.card
-    weights = (without_prefix(open_weights(path).tensors, opened.tensors) for path in files)
-    result = dict(exponential(weights, decay) if method == "ema" else uniform(weights))
+    final = open_weights(files[-1])
+    card = final.card
+
+    def each() -> Iterator[Weights]:
+        for path in files[:-1]:
+            opened = open_weights(path)
+            if card is not None:
+                refuse_other_card(path, opened.card, card)
+            yield without_prefix(opened.tensors, final.tensors)
+        yield final.tensors
+
+    result = dict(exponential(each(), decay) if method == "ema" else uniform(each()))
     if card is None:
         save_plain(out, result)
     else:
-        for path in files[:-1]:
-            refuse_other_card(path, open_weights(path).card, card)
         save_model(out, result, card.replaced(accuracy=None, loss=None))
     return Averaged(
         method=method,
@@ -164,11 +170,11 @@ def _judged(
 ) -> Averaged:
     """Average files of a run, judge the result by its images, and save it."""
     alone = judge.judge_each(files)
-    result, tried = _mix(judge, files, method, decay, statistics, [judge.accuracy(one, held=False) for one in alone])
-    used = [one.index for one in tried if one.added]
+    scores = [judge.accuracy(one.evaluation, held=False) for one in alone]
+    result, tried = _mix(judge, files, method, decay, statistics, scores)
+    used = [alone[one.index] for one in tried if one.added]
     final = judge.evaluate(result)
-    opened = [open_weights(files[place]) for place in used]
-    epoch, step = max(one.epoch for one in opened), max(one.step for one in opened)
+    epoch, step = max(one.epoch for one in used), max(one.step for one in used)
     save_model(out, dict(result), model_card(judge.plan, epoch=epoch, step=step, metrics=final.metrics))
     kept = bool(judge.held.any())
     return Averaged(
@@ -176,8 +182,8 @@ def _judged(
         ingredients=tuple(
             Ingredient(
                 file=str(files[one.index]),
-                accuracy=judge.accuracy(alone[one.index], held=False),
-                held_out=judge.accuracy(alone[one.index], held=True) if kept else None,
+                accuracy=scores[one.index],
+                held_out=judge.accuracy(alone[one.index].evaluation, held=True) if kept else None,
                 added=one.added,
                 with_it=one.score,
             )

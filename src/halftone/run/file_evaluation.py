@@ -1,26 +1,22 @@
 """Evaluating a weight file without the run that it comes from: one of a run by its card, or somebody else's."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from halftone.base.errors import ModelFileError, RecipeError
-from halftone.data.augment.pipeline import Normalise
 from halftone.data.config import DataConfig
-from halftone.data.labelled import Labelled
 from halftone.data.open import open_source
 from halftone.data.streaming import StreamingFeed
-from halftone.loop.evaluate import EvaluationSet, conclude, evaluate
+from halftone.loop.evaluate import conclude, evaluate
 from halftone.models.own import is_own
-from halftone.precision.compute import evaluating
 from halftone.run.inference import Evaluated, known_images, one_part
-from halftone.run.model_file import ModelCard, load_model, stored_card
+from halftone.run.model_file import load_model, stored_card
 from halftone.run.plan.data import check_limit
 from halftone.run.plan.make import make_plan
 from halftone.run.recipe import Recipe
-from halftone.run.session import evaluation_set
+from halftone.run.session import evaluation_set, set_of_card
 from halftone.run.start import load_start
 from halftone.system.device import choose_device
 from halftone.system.memory import out_of_memory_named
@@ -72,23 +68,11 @@ def _by_card(path: Path, data: DataConfig, given: Any, model: str | None, place:
     part, images = one_part(open_source(data, given, least_classes=1))
     images = known_images(images, loaded.card.classes, data.source)
     with out_of_memory_named("a smaller set, or --device cpu"):
-        evaluation = conclude(evaluate(loaded.module.to(place), _set_of_card(loaded.card, images, place)))
+        feed = StreamingFeed(images, loaded.card.input, place, workers=usable_cores())
+        prepared = set_of_card(loaded.card, feed, len(images.labels), place)
+        evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), data)
     return Evaluated(evaluation, images, part)
-
-
-def _set_of_card(card: ModelCard, images: Labelled, place: torch.device) -> EvaluationSet:
-    """Build the way of images to a model as its card describes it."""
-    normalise = Normalise(card.input, place)
-    return EvaluationSet(
-        feed=StreamingFeed(images, card.input, place, workers=usable_cores()),
-        num_images=len(images.labels),
-        batch_size=card.evaluation_batch,
-        classes=card.classes,
-        prepare=normalise if card.channels_last else lambda batch: normalise(batch).contiguous(),
-        compute=partial(evaluating, card.precision, place.type),
-        device=place,
-    )
 
 
 def _by_name(path: Path, data: DataConfig, given: Any, model: str, place: torch.device) -> Evaluated:

@@ -195,9 +195,7 @@ def evaluate_run(
             f"{file} belongs to another run: its classes or its input differ from those of {folder.path}",
             hint="evaluate it in its own run's folder",
         )
-    place = choose_device(recipe.device if device == "auto" and recipe.device == "cpu" else device)
-    if place.type == "cpu":
-        torch.set_num_threads(min(decided(recipe.threads), usable_cores()))
+    place = place_of(recipe, device)
     own = source is None or (isinstance(source, str) and settled_source(source) == recipe.data.source)
     if own:
         part, images = "validation", own_images(plan, data)
@@ -208,6 +206,14 @@ def evaluate_run(
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), recipe.data)
     return Evaluated(evaluation, images, part)
+
+
+def place_of(recipe: Recipe, device: str) -> torch.device:
+    """Choose where to compute for a run that was trained, and with how many threads; auto is the CPU if it used it."""
+    place = choose_device(recipe.device if device == "auto" and recipe.device == "cpu" else device)
+    if place.type == "cpu":
+        torch.set_num_threads(min(decided(recipe.threads), usable_cores()))
+    return place
 
 
 def own_images(plan: Plan, data: Any) -> Labelled:

@@ -13,7 +13,7 @@ from halftone.base.records import decided
 from halftone.base.seeds import stream_seed
 from halftone.data.labelled import Labelled, Subset
 from halftone.loop.session import Session
-from halftone.loop.state import capture_random, restore_random
+from halftone.loop.state import unchanged_random
 from halftone.run.plan.make import Prepared
 from halftone.run.session import build_session
 from halftone.schedule.config import DecayConfig, WarmupConfig
@@ -61,12 +61,12 @@ def _some(source: Labelled, count: int, *, seed: int) -> Labelled:
 @contextmanager
 def _unchanged_process(device: torch.device) -> Iterator[None]:
     """Give back the random streams, the threads and the determinism of the process as they were."""
-    streams, threads = capture_random(device), torch.get_num_threads()
+    threads = torch.get_num_threads()
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        yield
+        with unchanged_random(device):
+            yield
     finally:
-        restore_random(device, streams)
         torch.use_deterministic_algorithms(strict, warn_only=warns)
         with suppress(RuntimeError):
             torch.set_num_threads(threads)

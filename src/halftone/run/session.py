@@ -24,10 +24,10 @@ from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
 from halftone.optim.update_ratio import UpdateRatio
 from halftone.precision.compute import evaluating
-from halftone.precision.config import evaluation_config
 from halftone.precision.policy import loss_dtype
 from halftone.precision.verbs import Precision
 from halftone.run.courses import courses_of, stand_still
+from halftone.run.model_file import ModelCard, unjudged_card
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
@@ -141,15 +141,26 @@ def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: 
         feed = decode_all(source, plan.input, device, workers=workers)
     else:
         feed = StreamingFeed(source, plan.input, device, workers=workers)
-    normalise = Normalise(plan.input, device)
-    channels_last = decided(plan.settled.model.channels_last)
+    return set_of_card(unjudged_card(plan), feed, len(source.labels), device)
+
+
+def set_of_card(card: ModelCard, feed: Feed, num_images: int, device: torch.device) -> EvaluationSet:
+    """Build the way of images to a model as its card describes it.
+
+    Args:
+        card: of the model.
+        feed: of the images.
+        num_images: that it feeds.
+        device: where to compute.
+    """
+    normalise = Normalise(card.input, device)
     return EvaluationSet(
         feed=feed,
-        num_images=len(source.labels),
-        batch_size=plan.evaluation_batch,
-        classes=plan.data.classes,
-        prepare=normalise if channels_last else lambda images: _plain_layout(normalise(images)),
-        compute=partial(evaluating, evaluation_config(plan.settled.precision), device.type),
+        num_images=num_images,
+        batch_size=card.evaluation_batch,
+        classes=card.classes,
+        prepare=normalise if card.channels_last else lambda images: _plain_layout(normalise(images)),
+        compute=partial(evaluating, card.precision, device.type),
         device=device,
     )
 

@@ -16,14 +16,13 @@ from halftone.data.order import epoch_order
 from halftone.data.split import hold_out
 from halftone.loop.evaluate import Evaluation, EvaluationSet, conclude, evaluate
 from halftone.run.folder import RunFolder
-from halftone.run.inference import other_images
+from halftone.run.inference import other_images, place_of
 from halftone.run.model_file import ModelCard, network_of, put_weights, unjudged_card
 from halftone.run.plan.data import check_same_data, open_data
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import Plan
 from halftone.run.session import evaluation_set
 from halftone.run.weight_files import WeightFile, open_weights, run_of
-from halftone.system.device import choose_device
 from halftone.system.threads import usable_cores
 from halftone.weights.match import without_prefix
 from halftone.weights.soup import Weights, refuse_other_tensors
@@ -31,6 +30,15 @@ from halftone.weights.statistics import measure_statistics, tracked_norms
 
 MEASURED = 2048
 """Training images that the statistics of batch normalisation are measured on, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One file, evaluated by itself."""
+
+    evaluation: Evaluation
+    epoch: int
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,7 @@ class Judge:
         """Open the images of a run and build its network; see `average_files` for the arguments."""
         plan = folder.read_plan()
         recipe = plan.settled
-        place = choose_device(recipe.device if device == "auto" and recipe.device == "cpu" else device)
-        if place.type == "cpu":
-            torch.set_num_threads(min(decided(recipe.threads), usable_cores()))
+        place = place_of(recipe, device)
         opened = open_data(recipe.data, None, Notebook(), workers=usable_cores())
         check_same_data(plan.data, opened.facts, hint="bring it back as it was")
         images: Labelled = opened.validation
@@ -89,7 +95,7 @@ class Judge:
             held=held,
         )
 
-    def judge_each(self, paths: list[Path]) -> list[Evaluation]:
+    def judge_each(self, paths: list[Path]) -> list[Alone]:
         """Evaluate each file alone, and note which statistics differ between them.
 
         Raises:
@@ -98,13 +104,14 @@ class Judge:
         first: Weights = {}
         found = []
         for path in paths:
-            tensors = self.open(path).tensors
+            opened = self.open(path)
+            tensors = opened.tensors
             first = first or tensors
             for name, _ in tracked_norms(self.module):
                 places = (f"{name}.running_mean", f"{name}.running_var")
                 if not all(torch.equal(first[place], tensors[place]) for place in places):
                     self.moving.add(name)
-            found.append(self.evaluate(tensors, origin=str(path)))
+            found.append(Alone(self.evaluate(tensors, origin=str(path)), opened.epoch, opened.step))
         return found
 
     def open(self, path: Path) -> WeightFile:

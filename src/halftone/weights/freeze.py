@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from halftone.base.errors import RecipeError, closest, listed
 from halftone.base.lengths import Span
-from halftone.base.patterns import matches
+from halftone.base.patterns import is_within, matches
 from halftone.base.records import Record
 
 BACKBONE = "backbone"
@@ -125,8 +125,8 @@ def plan_thaws(
         RecipeError: a pattern matches nothing that is frozen.
     """
     if isinstance(wish, Span):
-        named = [(name, _below(frozen, layers)) for name, layers in reversed(list(stages.items()))]
-        named = [(name, members) for name, members in named if members]
+        inside = {stage: [name for name in frozen if is_within(name, layers)] for stage, layers in stages.items()}
+        named = [(stage, members) for stage, members in reversed(inside.items()) if members]
         whens = [steps(wish) * number for number in range(1, len(named) + 1)]
     else:
         named = [(pattern, [name for name in frozen if matches(name, pattern)]) for pattern in wish]
@@ -143,16 +143,12 @@ def plan_thaws(
     return tuple(thaw for thaw in thaws if thaw.parameters)
 
 
-def _below(names: Sequence[str], layers: Sequence[str]) -> list[str]:
-    return [name for name in names if any(name == layer or name.startswith(f"{layer}.") for layer in layers)]
-
-
 def _means(name: str, pattern: str, head: Sequence[str], stages: Stages) -> bool:
     """Tell whether a pattern means a tensor."""
     if pattern == BACKBONE:
         return not name.startswith(tuple(f"{layer}." for layer in head))
     if pattern.isdecimal() and stages:
-        return bool(_below([name], [layer for stage in stages[: int(pattern)] for layer in stage]))
+        return any(is_within(name, layers) for layers in stages[: int(pattern)])
     return matches(name, pattern)
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from halftone.base.errors import RecipeError, listed, printable
 from halftone.cli.flags import with_recipe
+from halftone.cli.shown import share
 from halftone.cli.train import Data, Json, RecipeFile, gather
 from halftone.precision.config import Emulated
 
@@ -113,12 +114,12 @@ def _show(found: "Watched") -> None:
         headroom = layer.output.headroom_bits
         table.add_row(
             Text(printable(layer.name)),
-            _share(layer.output.overflow),
+            share(layer.output.overflow),
             "-" if headroom is None else f"{headroom:.0f} bits",
-            _share(layer.gradient.zeros),
-            _share(layer.lost),
-            _share(layer.lost_scaled),
-            _share(layer.scaled_gradient.subnormal),
+            share(layer.gradient.zeros),
+            share(layer.lost),
+            share(layer.lost_scaled),
+            share(layer.scaled_gradient.subnormal),
             Text("keep in fp32: " + layer.keep if layer.keep else ""),
         )
     console.print(table)
@@ -162,7 +163,3 @@ def _write_fix(found: "Watched", path: Path) -> None:
 
     write_text(path, to_yaml(found.fixed()))
     print(f"recipe: {path}; train with: halftone train --recipe {path}", file=sys.stderr)
-
-
-def _share(value: float) -> str:
-    return "-" if value == 0 else f"{value:.1%}" if value >= 0.0005 else "<0.1%"

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from halftone.base.errors import printable
-from halftone.cli.weights.shared import Json, percent, print_json, print_table, refuse_overwriting, table
+from halftone.cli.shown import percent
+from halftone.cli.use import Json
+from halftone.cli.weights.shared import print_json, print_table, refuse_overwriting, table
 
 if TYPE_CHECKING:
     from halftone.run.averaging import Averaged, Ingredient

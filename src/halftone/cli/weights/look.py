@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from halftone.base.errors import listed, printable
-from halftone.cli.weights.shared import File, Json, number, print_json, print_table, share, table
+from halftone.cli.shown import share
+from halftone.cli.use import Json
+from halftone.cli.weights.shared import File, number, print_json, print_table, table
 
 if TYPE_CHECKING:
     from halftone.run.weight_files import WeightFile

@@ -14,7 +14,6 @@ from halftone.base.errors import RecipeError
 if TYPE_CHECKING:
     from rich.table import Table
 
-Json = Annotated[bool, Parameter(help="Print JSON on standard output.", negative=())]
 File = Annotated[Path, Parameter(help="A weight file of any origin, a checkpoint, or a run: its best weights.")]
 
 _WIDE = 160
@@ -60,13 +59,3 @@ def print_json(values: Mapping[str, Any]) -> None:
 def number(value: float | None) -> str:
     """Write a number in three digits."""
     return "-" if value is None else f"{value:.3g}"
-
-
-def share(value: float) -> str:
-    """Write a share in per cent, however small."""
-    return "-" if value == 0 else f"{value:.1%}" if value >= 0.0005 else "<0.1%"
-
-
-def percent(value: float | None) -> str:
-    """Write an accuracy."""
-    return "-" if value is None else f"{100 * value:.2f} %"
