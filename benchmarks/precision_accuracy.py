@@ -16,10 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
 from benchmarks import harness
-from benchmarks.runs import first_images
+from benchmarks.runs import first_images, mean_and_interval
 from halftone.base.files import write_json, write_text
 from halftone.base.tables import read_table
 from halftone.system.threads import usable_cores
@@ -100,8 +98,7 @@ def _report(found: Mapping[str, list[dict[str, float]]], settings: argparse.Name
             row += ["-", "-"]
         else:
             differences = [a - 100 * b for a, b in zip(accuracies, reference, strict=True)]
-            mean, error = statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
-            reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+            mean, reach = mean_and_interval(differences)
             row += [f"{mean:+.2f}", f"{mean - reach:+.2f} to {mean + reach:+.2f}"]
         times = [run["seconds"] / full["seconds"] for run, full in zip(runs, found.get(REFERENCE, runs), strict=True)]
         rows.append((*row, f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"))

@@ -3,7 +3,9 @@
 import argparse
 import math
 import statistics
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,8 +16,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from halftone.base.tables import read_table
 from halftone.system.threads import usable_cores
 
+DIVERGED = 5
+"""The exit code of a run that diverged."""
 QUIET = {"report": False, "tensorboard": False}
 
 
@@ -80,7 +85,6 @@ def train_all(jobs: Sequence[Job], root: Path, *, workers: int | None = None) ->
 
 def _train(job: Job, root: str) -> Outcome:
     import halftone as ht
-    from halftone.base.tables import read_table
     from halftone.run.folder import RunFolder
 
     name = f"{''.join(letter if letter.isalnum() else '-' for letter in job.label)}-{job.seed}"
@@ -103,6 +107,22 @@ def _train(job: Job, root: str) -> Outcome:
     }
     rows = read_table(folder.results) if folder.results.is_file() else []
     return Outcome(job.label, job.seed, str(folder.path), fault, rows, settled)
+
+
+def train_by_command(flags: Sequence[str], *, may_diverge: bool = False) -> list[dict[str, str]]:
+    """Train by halftone's own command line and return the rows of results.csv.
+
+    Args:
+        flags: behind `halftone train`.
+        may_diverge: whether a run that diverges is a result, too: the epochs before that.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = ["--run.root", folder, "--no-run.report", "--no-run.tensorboard", "--name", "one", "--json"]
+        words = [sys.executable, "-m", "halftone", "train", *flags, *quiet]
+        finished = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+        if not (may_diverge and finished.returncode == DIVERGED):
+            finished.check_returncode()
+        return read_table(Path(folder) / "one" / "results.csv")
 
 
 def by_label(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import harness
 from benchmarks.effects import init, regularisation
+from benchmarks.runs import train_by_command
 from halftone.base.files import write_bytes, write_json, write_text
-from halftone.base.tables import read_table
 from halftone.report.figures import BLUE, GREEN, ORANGE, finish, line, panels, to_png
 
 NETWORK = Path(__file__).with_name("network.py")
@@ -126,13 +126,8 @@ def main() -> None:
 
 
 def _train(flags: Sequence[str]) -> list[dict[str, str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        quiet = ["--run.root", folder, "--no-run.report", "--no-run.tensorboard", "--json"]
-        words = [sys.executable, "-m", "halftone", "train", *flags, *quiet]
-        finished = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-        rows = read_table(Path(json.loads(finished.stdout)["run"]) / "results.csv")
-        kept = ("epoch", "train_loss", "val_loss", "val_accuracy", "loss_scale", "skipped_steps")
-        return [{name: row[name] for name in kept} for row in rows]
+    kept = ("epoch", "train_loss", "val_loss", "val_accuracy", "loss_scale", "skipped_steps")
+    return [{name: row[name] for name in kept} for row in train_by_command(flags)]
 
 
 def _diagnose(effect: Effect) -> dict[str, Any]:

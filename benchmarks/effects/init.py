@@ -19,8 +19,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks import harness
+from benchmarks.runs import train_by_command
 from halftone.base.files import write_bytes, write_json, write_text
-from halftone.base.tables import read_table
 from halftone.report.figures import BLUE, GREEN, ORANGE, finish, line, panels, to_png
 
 _TASK = (
@@ -99,15 +99,8 @@ def _verdict(words: Sequence[str]) -> dict[str, Any]:
 
 def _train(words: Sequence[str]) -> list[dict[str, str]]:
     """Return the epochs of a run; one that diverges keeps those before."""
-    with tempfile.TemporaryDirectory() as folder:
-        quiet = ["--run.root", folder, "--no-run.report", "--no-run.tensorboard", "--name", "one", "--json"]
-        finished = subprocess.run(
-            [sys.executable, "-m", "halftone", "train", *words, *quiet], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if finished.returncode not in (0, 5):
-            finished.check_returncode()
-        rows = read_table(Path(folder) / "one" / "results.csv")
-        return [{name: row[name] for name in ("epoch", "train_loss", "val_loss", "val_accuracy")} for row in rows]
+    rows = train_by_command(words, may_diverge=True)
+    return [{name: row[name] for name in ("epoch", "train_loss", "val_loss", "val_accuracy")} for row in rows]
 
 
 def _report(name: str, cases: Sequence[Case], data: str, where: Mapping[str, Any], seeds: int, *, limits: bool) -> str:
