@@ -29,12 +29,14 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a folder with train/ and val/")
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--size", type=int, default=128)
     settings = parser.parse_args()
     where = harness.machine(["torchvision"])
     data, weights = settings.data.expanduser().resolve(), settings.weights.expanduser().resolve()
+    images = {"source": str(data), "size": settings.size}
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
-            Job(name, seed, {"data": {"source": str(data)}, "model": MODEL, "epochs": settings.epochs, **recipe})
+            Job(name, seed, {"data": images, "model": MODEL, "epochs": settings.epochs, **recipe})
             for seed in range(settings.seeds)
             for name, recipe in _variants(weights).items()
         ]
@@ -101,7 +103,7 @@ def _report(
     parts = [
         "# transfer",
         (
-            f"{MODEL}, {settings.epochs} epochs, {settings.seeds} seeds; mean and 95 % interval of the last epoch on "
+            f"{MODEL} at {settings.size} pixels, {settings.epochs} epochs, {settings.seeds} seeds; mean and 95 % interval of the last epoch on "
             "the validation photos, precision and recall averaged over the classes; seconds on one thread, two runs "
             "side by side, median and range. The optimizer is AdamW at the rate that the plan takes for it."
         ),

@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="a folder for torchvision, or an .npz file")
     parser.add_argument("--model", default="cifar_resnet8")
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--nets", type=int, default=20)
     settings = parser.parse_args()
     where = harness.machine(["torchvision"])
@@ -47,8 +48,8 @@ def main() -> None:
             name, text = f"warmup_auto_{settings.name}", _grid_report(by_label(outcomes), settings, where)
         else:
             data = first_images(settings.name, settings.data.expanduser(), root, train=4000, test=1000)
-            outcomes = train_all(_random_nets(data, settings.nets), root)
-            name, text = "warmup_auto_random", _random_report(outcomes, where)
+            outcomes = train_all(_random_nets(data, settings.size, settings.nets), root)
+            name, text = "warmup_auto_random", _random_report(outcomes, settings.size, where)
     print(text)
     if not settings.dry:
         write_text(harness.RESULTS / f"{name}.md", text)
@@ -57,9 +58,10 @@ def main() -> None:
 
 
 def _grid(data: Path, root: Path, settings: argparse.Namespace) -> list[Outcome]:
-    base = {"data": {"source": str(data)}, "model": settings.model, "epochs": settings.epochs, "precision": "fp32"}
+    images = {"source": str(data), "size": settings.size}
+    base = {"data": images, "model": settings.model, "epochs": settings.epochs, "precision": "fp32"}
     untuned = train_all([Job(AUTO, seed, base) for seed in range(settings.seeds)], root)
-    rule = _rule(data, settings)
+    rule = _rule(base)
     jobs = []
     for seed in range(settings.seeds):
         for factor in FACTORS:
@@ -69,13 +71,12 @@ def _grid(data: Path, root: Path, settings: argparse.Namespace) -> list[Outcome]
     return [*untuned, *train_all(jobs, root)]
 
 
-def _rule(data: Path, settings: argparse.Namespace) -> float:
+def _rule(recipe: Mapping[str, Any]) -> float:
     """Return the rate that the plan takes by rule, where nothing is measured."""
     from halftone.run.plan.make import make_plan
     from halftone.run.recipe import Recipe
 
-    asked = {"data": {"source": str(data)}, "model": settings.model, "epochs": settings.epochs, "precision": "fp32"}
-    lr = make_plan(Recipe.parse(asked)).plan.settled.optimizer.lr
+    lr = make_plan(Recipe.parse(recipe)).plan.settled.optimizer.lr
     assert lr != "auto"
     return lr
 
@@ -95,8 +96,8 @@ def _grid_report(found: Mapping[str, list[Outcome]], settings: argparse.Namespac
     parts = [
         f"# warmup_auto, {settings.name}",
         (
-            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images, {settings.model}, {settings.epochs} "
-            f"epochs, {settings.seeds} seeds, fp32; accuracy of the last epoch in per cent, mean and 95 % interval. A "
+            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images at {settings.size} pixels, {settings.model}, "
+            f"{settings.epochs} epochs, {settings.seeds} seeds, fp32; accuracy of the last epoch in per cent, mean and 95 % interval. A "
             "run that diverges counts as guessing."
         ),
         f"`{harness.command_line('benchmarks.warmup_auto')}`",
@@ -116,7 +117,7 @@ def _chosen(runs: list[Outcome]) -> str:
     return f"{runs[0].settled['optimizer']}, rates {rates}, starts {starts} of them"
 
 
-def _random_nets(data: Path, count: int) -> list[Job]:
+def _random_nets(data: Path, size: int, count: int) -> list[Job]:
     """Draw networks, batches and optimizers, with everything about the rate left open."""
     draw = random.Random(0)
     jobs = []
@@ -125,7 +126,7 @@ def _random_nets(data: Path, count: int) -> list[Job]:
             ["cnn", "cifar_resnet8", "cifar_resnet14", "cifar_resnet20", "plain6", "plain10", "plain14"]
         )
         recipe: dict[str, Any] = {
-            "data": {"source": str(data)},
+            "data": {"source": str(data), "size": size},
             "model": model,
             "precision": "fp32",
             "epochs": draw.choice([3, 5, 8]) if model != "cnn" else 3,
@@ -137,7 +138,7 @@ def _random_nets(data: Path, count: int) -> list[Job]:
     return jobs
 
 
-def _random_report(outcomes: list[Outcome], where: Mapping[str, Any]) -> str:
+def _random_report(outcomes: list[Outcome], size: int, where: Mapping[str, Any]) -> str:
     rows = []
     for run in outcomes:
         warmup = run.settled["warmup"]
@@ -158,7 +159,8 @@ def _random_report(outcomes: list[Outcome], where: Mapping[str, Any]) -> str:
     num_stuck = sum(not run.fault and run.accuracy < 1.5 * 100 / run.settled["num_classes"] for run in outcomes)
     parts = [
         "# warmup_auto, random networks",
-        f"{len(outcomes)} networks, batches and optimizers drawn at random, 4,000 training images, nothing tuned.",
+        f"{len(outcomes)} networks, batches and optimizers drawn at random, 4,000 training images of CIFAR-10 at {size} "
+        "pixels, nothing tuned.",
         f"`{harness.command_line('benchmarks.warmup_auto')}`",
         harness.describe(where),
         harness.markdown_table(columns, rows),

@@ -25,7 +25,7 @@ SHAPES = ("linear", "exponential", "cosine", "constant", "adaptive")
 COLOURS = (INK, BLUE, GREEN, "#8b5cf6", "#0c8599", ORANGE)
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 TASKS: Mapping[str, Mapping[str, Any]] = {
-    "large": {"optimizer": {"name": "sgd", "lr": 3.2}, "batch_size": 512},
+    "large": {"optimizer": {"name": "sgd", "lr": 1.6}, "batch_size": 512},
     "small": {"optimizer": {"name": "sgd", "lr": 0.02}, "batch_size": 128},
 }
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="an .npz file")
     parser.add_argument("--model", default="cifar_resnet8")
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--length", default="2ep")
     settings = parser.parse_args()
     where = harness.machine()
@@ -43,7 +44,12 @@ def main() -> None:
         root = Path(folder)
         data = first_images("cifar10", settings.data.expanduser(), root, train=NUM_TRAIN, test=NUM_TEST)
         task = TASKS[settings.task]
-        base = {**task, "data": {"source": str(data)}, "model": settings.model, "precision": "fp32"}
+        base = {
+            **task,
+            "data": {"source": str(data), "size": settings.size},
+            "model": settings.model,
+            "precision": "fp32",
+        }
         jobs = [
             Job(shape, seed, {**base, "epochs": settings.epochs, "warmup": _warmup(shape, settings.length)})
             for seed in range(settings.seeds)
@@ -103,7 +109,7 @@ def _report(
     parts = [
         f"# warmup_{settings.task}",
         (
-            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images of CIFAR-10, {settings.model}, SGD at "
+            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images of CIFAR-10 at {settings.size} pixels, {settings.model}, SGD at "
             f"{task['optimizer']['lr']:g} with batches of {task['batch_size']}, {settings.epochs} epochs, a warmup of "
             f"{settings.length}, then cosine; {settings.seeds} seeds, mean and 95 % interval of the last epoch. A run "
             "that diverges counts as guessing. The constant warmup starts at a tenth of the peak, the others at a "

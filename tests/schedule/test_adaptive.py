@@ -54,6 +54,7 @@ def test_undisturbed_it_is_the_linear_warmup_of_that_length() -> None:
     [
         ([*falling(50), 9.0], "times its running mean"),
         ([*falling(50), 4.0, 4.0], "times its running mean"),
+        ([*falling(4), 3.3, 3.3], "times that of the first step"),
         ([*falling(2), 30.0], "times that of the first step"),
         ([*falling(50), *(2.0 + 0.03 * step for step in range(40))], "has risen by"),
         ([*falling(50), *[math.nan] * 4], "4 steps in a row had gradients that are not finite"),
@@ -62,10 +63,12 @@ def test_undisturbed_it_is_the_linear_warmup_of_that_length() -> None:
 def test_it_backs_off_when_training_is_unstable(losses: list[float], reason: str) -> None:
     built = schedule()
     said = live(built, losses)
-    assert [decision.action for _, decision in said] == ["backed off"]
-    step, decision = said[0]
-    assert reason in decision.reason
-    assert decision.share == pytest.approx((0.01 + 0.0099 * step) / 2)
+    assert said[-1][1].action == "backed off"
+    assert reason in said[-1][1].reason
+    assert {decision.action for _, decision in said[:-1]} <= {"held"}
+    step, decision = said[-1]
+    if len(said) == 1:
+        assert decision.share == pytest.approx((0.01 + 0.0099 * step) / 2)
     assert built.share(step) == built.share(step + 10) == decision.share  # it waits for a tenth of the limit
     assert built.share(step + 11) > decision.share
 
@@ -78,8 +81,10 @@ def test_a_single_noisy_batch_is_no_instability() -> None:
 
 @given(st.lists(st.floats(-0.25, 0.25), min_size=150, max_size=150))
 def test_noise_does_not_stop_it(noise: list[float]) -> None:
-    losses = [loss * math.exp(extra) for loss, extra in zip(falling(150), noise, strict=True)]
-    assert [decision.action for _, decision in live(schedule(), losses)] in (["finished"], ["backed off", "finished"])
+    losses = [loss * math.exp(extra) for loss, extra in zip(falling(420), [*noise, *[0.0] * 270], strict=True)]
+    actions = [decision.action for _, decision in live(schedule(), losses)]
+    assert len(actions) <= 3
+    assert actions[-1] == "finished"
 
 
 def test_it_holds_while_updates_are_large_and_says_so_once() -> None:
@@ -88,6 +93,17 @@ def test_it_holds_while_updates_are_large_and_says_so_once() -> None:
     assert [decision.action for _, decision in said] == ["held"]
     assert "30% of their norm" in said[0][1].reason
     assert built.share(30) == pytest.approx(said[0][1].share, rel=0.9)
+
+
+def test_it_waits_while_the_loss_is_risen_and_goes_on_more_slowly_when_it_has_come_back() -> None:
+    built = schedule(limit=50)
+    risen = [*falling(30), *[2.35] * 20, *falling(200)[40:]]
+    said = live(built, risen)
+    assert [decision.action for _, decision in said] == ["held", "finished"]
+    (held, decision), (finished, _) = said
+    assert "the mean loss has risen" in decision.reason
+    assert 32 <= held <= 48
+    assert finished - held > 2 * (1 - decision.share) * 50  # half the slope, and a wait
 
 
 def test_it_hurries_where_there_is_nothing_to_warm() -> None:
@@ -107,13 +123,13 @@ def test_a_start_at_the_peak_is_no_warmup() -> None:
 
 
 def test_what_never_gets_stable_ends_at_what_is() -> None:
-    """At most twice the limit; the decay then starts from there."""
-    losses = [2.0 if step % 30 else 40.0 for step in range(1, 400)]
+    """At most four times the limit; the decay then starts from there."""
+    losses = [2.0 if step % 30 else 40.0 for step in range(1, 600)]
     built = schedule()
     said = live(built, losses)
     finished = [step for step, decision in said if decision.action == "lowered"]
     assert finished
-    assert finished[0] <= 200
+    assert finished[0] <= 400
     assert built.share(built.warmup_steps) == built.adaptive.peak < 0.7  # type: ignore[union-attr]
 
 
@@ -154,7 +170,7 @@ def test_whatever_happens_it_stays_within_bounds_and_resumes_exactly(
     assert again.state_dict() == straight.state_dict()
     shares = [straight.share(step) for step in range(1000)]
     assert all(0 <= share <= 1 for share in shares)
-    assert straight.warmup_steps <= 4 * limit + 20
+    assert straight.warmup_steps <= 4 * limit
     table = [float(straight.share_at(torch.tensor(step))) for step in (0, 5, 99, 500, 999)]
     assert table == [straight.share(step) for step in (0, 5, 99, 500, 999)]
 

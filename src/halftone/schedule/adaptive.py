@@ -27,10 +27,16 @@ _FEW = 5
 _FAR, _FARTHER = (5.0, 0.4), (8.0, 1.0)
 """Spikes, in spreads and at least in log loss, above the level: two of the first kind in a row, or one of the other."""
 _DRIFT = (3.0, 0.25)
-"""The same for a level that has risen above its lowest."""
+"""The same for a level that has risen above its lowest, and for two losses in a row above that of the first step."""
+_RISEN = (1.5, 0.1)
+"""The same, for the rate to rise no further until the level has come back."""
+_MOST = 4
+"""Times the planned length, and no longer."""
+_SLOWER = 0.5
+"""Factor on the slope after an incident."""
 _SKIPS = 4
 """Steps in a row with gradients that are not finite; the first ones in fp16 are the loss scale's own affair."""
-_LARGE_UPDATE = 0.1
+_LARGE_UPDATE = 0.06
 """Of the norm of the weights, in one step."""
 _CALM_UPDATE = 0.02
 """What the updates at the peak may be expected to come to, for the warmup to be hurried."""
@@ -48,7 +54,7 @@ class WarmupDecision:
 
 @dataclass(slots=True)
 class AdaptiveWarmup:
-    """The share of the peak, watched over. `limit` steps if nothing happens; at most twice as many."""
+    """The share of the peak, watched over. `limit` steps if nothing happens; at most four times as many."""
 
     limit: int
     start: float
@@ -73,6 +79,8 @@ class AdaptiveWarmup:
     num_seen: int = 0
     num_spikes: int = 0
     """In a row."""
+    num_worse: int = 0
+    """In a row, than the first step."""
     num_skipped: int = 0
     """In a row."""
     calm_since: int = 0
@@ -84,13 +92,17 @@ class AdaptiveWarmup:
 
     @property
     def end(self) -> int:
-        """The step in which the peak is reached, as it looks now."""
+        """The step in which the warmup ends, as it looks now."""
         if self.finished is not None:
             return self.finished
+        return min(self._arrival, _MOST * self.limit)
+
+    @property
+    def _arrival(self) -> int:
+        """The step in which the peak is reached."""
         rise = self.peak - self.share_then
-        if rise <= 0:
-            return max(self.since, self.held_until)
-        return max(self.since, self.held_until) + math.ceil(rise / self.slope - 1e-9)
+        begin = max(self.since, self.held_until)
+        return begin if rise <= 0 else begin + math.ceil(rise / self.slope - 1e-9)
 
     def share(self, step: int) -> float:
         """Return the share of the peak before `end`, for the update after `step` applied ones."""
@@ -117,15 +129,15 @@ class AdaptiveWarmup:
             return self._back_off(step, trouble)
         if self.finished is not None or not applied:
             return None
-        if step >= self.end:
+        if step >= self._arrival:
             self.finished = step
             return WarmupDecision("finished", self.peak, f"{self.peak:.0%} of the peak is reached after {step} steps")
-        if step >= 2 * self.limit:
+        if step >= self.end:
             self.peak = self.share(step)
             self.finished = step
-            reason = f"after twice the planned {self.limit} steps, training is not stable at more"
+            reason = f"after {_MOST} times the planned {self.limit} steps, training is not stable at more"
             return WarmupDecision("lowered", self.peak, reason)
-        return None if update_ratio is None else self._weigh(step, update_ratio)
+        return self._weigh(step, update_ratio)
 
     def _trouble(self, loss: float, *, applied: bool) -> str:
         """Return what is wrong with a step; nothing if all is well."""
@@ -144,7 +156,8 @@ class AdaptiveWarmup:
         self.num_spikes = self.num_spikes + 1 if self._is_above(above, _FAR) else 0
         if self.num_seen >= _FEW and (self.num_spikes >= 2 or self._is_above(above, _FARTHER)):
             return f"the loss is {math.exp(above):.1f} times its running mean"
-        if value > self.first + _FARTHER[1]:
+        self.num_worse = self.num_worse + 1 if self._is_above(value - self.first, _DRIFT) else 0
+        if self.num_worse >= 2 or value > self.first + _FARTHER[1]:
             return f"the loss is {math.exp(value - self.first):.1f} times that of the first step"
         self._follow(value)
         if self.num_seen >= _FEW and self._is_above(self.level - self.lowest, _DRIFT):
@@ -170,23 +183,35 @@ class AdaptiveWarmup:
         now = self.peak if self.finished is not None else self.share(step)
         share = now * _BACK_OFF
         action: Action = "backed off"
-        if self.finished is not None:
+        if self.finished is not None or step >= _MOST * self.limit:
             self.peak, action = share, "lowered"
+            self.finished = step if self.finished is None else self.finished
         self._go_on_from(step, share, hold=self._pause)
-        self.slope = (self.peak - share) / max(self.limit, 1)
+        self.slope = (self.peak - share) / max(self.limit, 1) * _SLOWER
         self.level = self.first = self.lowest = None
         self.spread = _FIRST_SPREAD
-        self.num_seen = self.num_spikes = 0
+        self.num_seen = self.num_spikes = self.num_worse = 0
         return WarmupDecision(action, share, reason)
 
-    def _weigh(self, step: int, update_ratio: float) -> WarmupDecision | None:
-        """Hold where updates are large; hurry where they are small and will be at the peak."""
+    def _weigh(self, step: int, update_ratio: float | None) -> WarmupDecision | None:
+        """Hold where the loss has risen or updates are large; hurry where they are small and will be at the peak."""
+        assert self.level is not None
         now = self.share(step)
-        if update_ratio > _LARGE_UPDATE:
+        risen = 0.0 if self.lowest is None or self.num_seen < _FEW else self.level - self.lowest
+        reason = ""
+        if self._is_above(risen, _RISEN):
+            reason = f"the mean loss has risen by {math.expm1(risen):.0%} from its lowest"
+        elif update_ratio is not None and update_ratio > _LARGE_UPDATE:
+            reason = f"an update moved the weights by {update_ratio:.0%} of their norm"
+        if reason:
             was_held = step < self.held_until
             self._go_on_from(step, now, hold=self._pause)
-            reason = f"an update moved the weights by {update_ratio:.0%} of their norm"
-            return None if was_held else WarmupDecision("held", now, reason)
+            if was_held:
+                return None
+            self.slope *= _SLOWER
+            return WarmupDecision("held", now, reason)
+        if update_ratio is None:
+            return None
         expected = update_ratio * self.peak / max(now, 1e-12)
         if step - self.calm_since >= max(self.limit // 5, 2 * _FEW) and expected <= _CALM_UPDATE:
             self._go_on_from(step, now, hold=0)
