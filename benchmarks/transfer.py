@@ -103,9 +103,10 @@ def _report(
     parts = [
         "# transfer",
         (
-            f"{MODEL} at {settings.size} pixels, {settings.epochs} epochs, {settings.seeds} seeds; mean and 95 % interval of the last epoch on "
-            "the validation photos, precision and recall averaged over the classes; seconds on one thread, two runs "
-            "side by side, median and range. The optimizer is AdamW at the rate that the plan takes for it."
+            f"{MODEL} at {settings.size} pixels, {settings.epochs} epochs, {settings.seeds} seeds; mean and 95 % "
+            "interval of the last epoch on the validation photos, precision and recall averaged over the classes; "
+            "seconds on one thread, two runs side by side, median and range. The optimizer is AdamW at the rate that "
+            "the plan takes for it."
         ),
         f"`{harness.command_line('benchmarks.transfer')}`",
         harness.describe(where),

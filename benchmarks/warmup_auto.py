@@ -96,9 +96,9 @@ def _grid_report(found: Mapping[str, list[Outcome]], settings: argparse.Namespac
     parts = [
         f"# warmup_auto, {settings.name}",
         (
-            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images at {settings.size} pixels, {settings.model}, "
-            f"{settings.epochs} epochs, {settings.seeds} seeds, fp32; accuracy of the last epoch in per cent, mean and 95 % interval. A "
-            "run that diverges counts as guessing."
+            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images at {settings.size} pixels, "
+            f"{settings.model}, {settings.epochs} epochs, {settings.seeds} seeds, fp32; accuracy of the last epoch in "
+            "per cent, mean and 95 % interval. A run that diverges counts as guessing."
         ),
         f"`{harness.command_line('benchmarks.warmup_auto')}`",
         harness.describe(where),
@@ -159,8 +159,10 @@ def _random_report(outcomes: list[Outcome], size: int, where: Mapping[str, Any])
     num_stuck = sum(not run.fault and run.accuracy < 1.5 * 100 / run.settled["num_classes"] for run in outcomes)
     parts = [
         "# warmup_auto, random networks",
-        f"{len(outcomes)} networks, batches and optimizers drawn at random, 4,000 training images of CIFAR-10 at {size} "
-        "pixels, nothing tuned.",
+        (
+            f"{len(outcomes)} networks, batches and optimizers drawn at random, 4,000 training images of CIFAR-10 at "
+            f"{size} pixels, nothing tuned."
+        ),
         f"`{harness.command_line('benchmarks.warmup_auto')}`",
         harness.describe(where),
         harness.markdown_table(columns, rows),

@@ -109,11 +109,11 @@ def _report(
     parts = [
         f"# warmup_{settings.task}",
         (
-            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images of CIFAR-10 at {settings.size} pixels, {settings.model}, SGD at "
-            f"{task['optimizer']['lr']:g} with batches of {task['batch_size']}, {settings.epochs} epochs, a warmup of "
-            f"{settings.length}, then cosine; {settings.seeds} seeds, mean and 95 % interval of the last epoch. A run "
-            "that diverges counts as guessing. The constant warmup starts at a tenth of the peak, the others at a "
-            "hundredth."
+            f"The first {NUM_TRAIN:,} training and {NUM_TEST:,} test images of CIFAR-10 at {settings.size} pixels, "
+            f"{settings.model}, SGD at {task['optimizer']['lr']:g} with batches of {task['batch_size']}, "
+            f"{settings.epochs} epochs, a warmup of {settings.length}, then cosine; {settings.seeds} seeds, mean and "
+            "95 % interval of the last epoch. A run that diverges counts as guessing. The constant warmup starts at a "
+            "tenth of the peak, the others at a hundredth."
         ),
         f"`{harness.command_line('benchmarks.warmup_shapes')}`",
         harness.describe(where),
