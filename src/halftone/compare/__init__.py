@@ -1,0 +1,1 @@
+"""Comparisons: paired runs of several variants, and what they show."""

@@ -1,0 +1,1 @@
+"""Searching for settings: many short runs, the poor ones ended early."""
