@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from halftone.run.inference import Classifier, evaluate_run
     from halftone.run.plan.make import make_plan
     from halftone.run.recipe import Recipe
-    from halftone.run.training import StopRequest, resuming, training
+    from halftone.run.stopping import StopRequest
+    from halftone.run.training import resuming, training
     from halftone.verbs import Run, resume, train
     from halftone.weights.initialise.apply import initialise
 
@@ -50,7 +51,7 @@ _WHERE = {
     "RecipeError": "halftone.base.errors",
     "ResourceError": "halftone.base.errors",
     "Run": "halftone.verbs",
-    "StopRequest": "halftone.run.training",
+    "StopRequest": "halftone.run.stopping",
     "UnreadableImage": "halftone.base.errors",
     "diagnose_precision": "halftone.diagnose.precision",
     "evaluate_run": "halftone.run.inference",

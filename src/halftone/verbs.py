@@ -20,7 +20,8 @@ from halftone.run.folder import RunFolder
 from halftone.run.inference import Classifier
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.track.fan import Listener, told
 from halftone.track.tables import Tables
 from halftone.track.tensorboard import TensorBoard

@@ -12,7 +12,8 @@ from halftone.loop.events import StepTaken
 from halftone.run.events import Started
 from halftone.run.inference import Classifier, evaluate_run
 from halftone.run.recipe import Recipe
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.verbs import train
 from halftone.weights.files import load_sealed
 from samples import stripes, wish, write_folder, write_npz

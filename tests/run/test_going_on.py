@@ -17,7 +17,8 @@ from halftone.run.events import BestSaved, Evaluating, Event, Finished, Notice, 
 from halftone.run.folder import RunFolder
 from halftone.run.inference import evaluate_run
 from halftone.run.recipe import Recipe
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
 from samples import numbers, stripes, wish, write_folder, write_npz

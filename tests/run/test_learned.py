@@ -13,7 +13,8 @@ from halftone.base.files import read_json
 from halftone.loop.events import EpochDone
 from halftone.run.events import Event, Finished, Judged, Started
 from halftone.run.learned import fit_sample
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.track.fan import told
 from halftone.track.tables import Tables
 from samples import wish, write_npz

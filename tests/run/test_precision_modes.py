@@ -14,7 +14,8 @@ from halftone.precision.policy import own_format
 from halftone.run.events import Started
 from halftone.run.inference import Classifier, evaluate_run
 from halftone.run.model_file import load_model
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.verbs import Run, train
 from halftone.weights.average import Average
 from halftone.weights.files import load_sealed

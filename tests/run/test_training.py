@@ -22,7 +22,8 @@ from halftone.base.tables import read_table
 from halftone.loop.events import EpochDone, StepTaken, Unreadable
 from halftone.run.events import BestSaved, CheckpointSaved, Event, Finished, Notice, Planned, Started, Tested
 from halftone.run.inference import Classifier, evaluate_run
-from halftone.run.training import StopRequest, resuming, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import resuming, training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
 from samples import numbers, stripes, wish, write_folder, write_npz

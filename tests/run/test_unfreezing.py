@@ -12,7 +12,8 @@ from halftone.loop.events import LayersThawed, WarmupDecided
 from halftone.run.events import Event, StepTaken
 from halftone.run.prepare import prepare
 from halftone.run.session import build_session
-from halftone.run.training import StopRequest, training
+from halftone.run.stopping import StopRequest
+from halftone.run.training import training
 from halftone.verbs import resume, train
 from halftone.weights.files import load_sealed
 from samples import numbers, wish, write_npz

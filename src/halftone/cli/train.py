@@ -17,7 +17,7 @@ from halftone.cli.flags import with_recipe
 from halftone.run.recipe import Recipe, merge, read_recipe
 
 if TYPE_CHECKING:
-    from halftone.run.training import StopRequest
+    from halftone.run.stopping import StopRequest
     from halftone.verbs import Run
 
 Data = Annotated[
@@ -135,7 +135,7 @@ def _finish(run: "Run", *, json: bool) -> int:
 @contextmanager
 def _stopping() -> "Iterator[StopRequest]":
     """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process."""
-    from halftone.run.training import StopRequest
+    from halftone.run.stopping import StopRequest
 
     request = StopRequest()
 

@@ -3,6 +3,7 @@
 Orders, augmentations and rates are functions of the seed and the counters here, so they need no state of their own.
 """
 
+import hashlib
 import random
 from collections import deque
 from collections.abc import Iterator
@@ -216,3 +217,12 @@ def _restore_random(device: torch.device, state: dict[str, Any]) -> None:
         torch.xpu.set_rng_state(state["device"], device)
     elif device.type == "mps":
         torch.mps.set_rng_state(state["device"])
+
+
+def digest_of(*tensors: Tensor) -> str:
+    """Return a short hash of the bytes of tensors, to tell whether two runs begin alike."""
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    return digest.hexdigest()

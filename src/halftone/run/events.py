@@ -66,6 +66,10 @@ class Started:
     """Epochs that were done before."""
     validation: Labelled
     """The validation images, for those who want to show some."""
+    weights_digest: str
+    """A short hash of all parameters and buffers as they stand now."""
+    order_digest: str
+    """A short hash of the order of the images in the epoch to come."""
 
 
 @dataclass(slots=True)

@@ -1,15 +1,15 @@
 """Training as a stream of events: from a recipe, or from the folder of a run that was stopped."""
 
 import shlex
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from halftone.base.errors import DataError, Interrupted, ModelFileError
+from halftone.base.errors import DataError, ModelFileError
 from halftone.base.files import remove_stale
 from halftone.base.records import decided
 from halftone.data.augment.pipeline import denormalise
@@ -17,7 +17,7 @@ from halftone.data.labelled import Labelled, Subset
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
 from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
 from halftone.loop.session import Session
-from halftone.loop.state import Progress, restore
+from halftone.loop.state import Progress, digest_of, restore
 from halftone.loop.train import train
 from halftone.precision.formats import float32_arithmetic
 from halftone.run.checkpoint import SaveRhythm, load_newest
@@ -42,14 +42,8 @@ from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
 from halftone.run.saving import Saving
 from halftone.run.session import build_session, evaluation_set
+from halftone.run.stopping import StopRequest, interrupted, leave_early
 from halftone.system.memory import keep_freed_memory, out_of_memory_named
-
-
-@dataclass(slots=True)
-class StopRequest:
-    """Set from a signal handler to end a run after the step under way."""
-
-    signal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +90,11 @@ def training(
     check_free(recipe)
     prepared = prepare(recipe, data=data, model=model)
     yield Planned(prepared.plan)
-    _leave_early(stop)
+    leave_early(stop)
     plan = prepared.plan
     with out_of_memory_named(_smaller(plan)):
         session = build_session(prepared)
-        _leave_early(stop)
+        leave_early(stop)
         folder = create_folder(plan.settled, model=plan.settled.model.name)
         with folder.held():
             folder.write_plan(plan, environment(plan))
@@ -147,10 +141,10 @@ def resuming(
         prepared = make_plan(before.settled, data=data, model=model)
         check_same_data(before.data, prepared.plan.data)
         prepared = prepared.with_plan(before)
-        _leave_early(stop)
+        leave_early(stop)
         run = _Run.begin(prepared, build_session(prepared), folder, stop)
         _restore(run, state, checkpoint)
-        _leave_early(stop)
+        leave_early(stop)
         yield Planned(before)
         yield _started(run)
         for reason in refused:
@@ -185,8 +179,16 @@ def _smaller(plan: Plan) -> str:
 
 
 def _started(run: _Run) -> Started:
-    progress = run.progress
-    return Started(run.prepared.plan, run.folder, progress.tried, progress.epoch, run.prepared.validation)
+    progress, session = run.progress, run.session
+    return Started(
+        run.prepared.plan,
+        run.folder,
+        progress.tried,
+        progress.epoch,
+        run.prepared.validation,
+        weights_digest=digest_of(*session.model.state_dict().values()),
+        order_digest=digest_of(torch.from_numpy(session.order(progress.epoch))),
+    )
 
 
 def _notices(prepared: Prepared) -> Iterator[Event]:
@@ -257,23 +259,11 @@ def _stop(run: _Run) -> Iterator[Event]:
     failure = yield from run.saving.checkpoint()
     if failure is not None:
         raise failure
-    raise _interrupted(
+    raise interrupted(
         run.stop,
         f"stopped after step {run.progress.tried} of {run.prepared.plan.total_steps}; everything is saved",
         hint=f"go on with: halftone train --resume {shlex.quote(str(run.folder.path))}",
     )
-
-
-def _leave_early(stop: StopRequest) -> None:
-    """End a run that was asked to stop while it was being prepared."""
-    if stop.signal is not None:
-        raise _interrupted(stop, "stopped before the first step; nothing was changed", hint="")
-
-
-def _interrupted(stop: StopRequest, message: str, *, hint: str) -> Interrupted:
-    error = Interrupted(message, hint=hint)
-    error.exit_code = 130 if stop.signal == signal.SIGINT else 75  # type: ignore[misc]
-    return error
 
 
 def _conclude(run: _Run) -> Iterator[Event]:
