@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ResourceError,
         UnreadableImage,
     )
+    from halftone.compare.verbs import ComparisonRun, compare
     from halftone.diagnose.precision import diagnose_precision
     from halftone.precision.config import PrecisionConfig
     from halftone.precision.verbs import Precision
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Classifier": "halftone.run.inference",
+    "ComparisonRun": "halftone.compare.verbs",
     "DataError": "halftone.base.errors",
     "Diverged": "halftone.base.errors",
     "HalftoneError": "halftone.base.errors",
@@ -53,6 +55,7 @@ _WHERE = {
     "Run": "halftone.verbs",
     "StopRequest": "halftone.run.stopping",
     "UnreadableImage": "halftone.base.errors",
+    "compare": "halftone.compare.verbs",
     "diagnose_precision": "halftone.diagnose.precision",
     "evaluate_run": "halftone.run.inference",
     "events": "halftone.run",
@@ -66,6 +69,7 @@ _WHERE = {
 
 __all__ = [
     "Classifier",
+    "ComparisonRun",
     "DataError",
     "Diverged",
     "HalftoneError",
@@ -80,6 +84,7 @@ __all__ = [
     "StopRequest",
     "UnreadableImage",
     "__version__",
+    "compare",
     "diagnose_precision",
     "evaluate_run",
     "events",

@@ -23,8 +23,10 @@ from halftone.run.recipe import Recipe
 from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
 from halftone.track.fan import Listener, told
+from halftone.track.mlflow import MLflow
 from halftone.track.tables import Tables
 from halftone.track.tensorboard import TensorBoard
+from halftone.track.wandb import WandB
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,18 @@ def _run(stream: Iterator[Event], listeners: Sequence[Listener]) -> Run:
 
 
 def _usual(plan: Plan) -> Iterator[Listener]:
-    """Yield the listeners of every run."""
+    """Yield the listeners of every run: the tables first, from which the report and the trackers read.
+
+    Raises:
+        ResourceError: a tracker's package is missing.
+    """
+    wish = plan.settled.run
     yield Tables()
-    if plan.settled.run.tensorboard:
+    if wish.tensorboard:
         yield TensorBoard()
-    if plan.settled.run.report:
+    if wish.report:
         yield Report()
+    if "wandb" in wish.track:
+        yield WandB()
+    if "mlflow" in wish.track:
+        yield MLflow()

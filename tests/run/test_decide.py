@@ -5,6 +5,7 @@ import pytest
 from halftone.data.config import AugmentConfig
 from halftone.data.survey import Survey
 from halftone.models.built import Native
+from halftone.optim.config import OptimizerName
 from halftone.precision.trial import Candidate
 from halftone.run.plan import decide
 from halftone.run.plan.record import ModelFacts
@@ -155,11 +156,20 @@ def test_optimizer_and_rate() -> None:
     assert decide.optimizer_name(NORMLESS, small=False, has_weights=False, pixels=many).value == "adamw"
     assert decide.optimizer_name(NORMLESS, small=False, has_weights=True, pixels=many).value == "sgd"
     assert decide.optimizer_name(TRANSFORMER, small=False, has_weights=False, pixels=many).value == "adamw"
-    rate = decide.peak_rate("sgd", 128, PLAIN, has_weights=False).value
-    assert decide.peak_rate("sgd", 256, PLAIN, has_weights=False).value == pytest.approx(2 * rate)
-    assert decide.peak_rate("sgd", 128, NORMLESS, has_weights=False).value < rate
-    assert decide.peak_rate("sgd", 128, PLAIN, has_weights=True).value < rate
-    assert decide.peak_rate("adamw", 1024, PLAIN, has_weights=False).value == pytest.approx(2e-3)
+
+
+def test_rates_follow_batch_network_and_weights_and_that_of_muon_the_length_of_the_run() -> None:
+    def rate(
+        name: OptimizerName, batch: int, facts: ModelFacts = PLAIN, *, trained: bool = False, steps: int = 1000
+    ) -> float:
+        return decide.peak_rate(name, batch, facts, has_weights=trained, num_steps=steps).value
+
+    assert rate("sgd", 256) == pytest.approx(2 * rate("sgd", 128))
+    assert rate("sgd", 128, NORMLESS) < rate("sgd", 128)
+    assert rate("sgd", 128, trained=True) < rate("sgd", 128)
+    assert rate("adamw", 1024) == pytest.approx(2e-3)
+    assert [rate("muon", 256, steps=steps) for steps in (100, 1000, 2000, 10**6)] == [0.16, 0.08, 0.04, 0.01]
+    assert rate("muon", 256, NORMLESS) == rate("muon", 256, trained=True) == 0.01  # nothing hides the norm of a weight
 
 
 @pytest.mark.parametrize(

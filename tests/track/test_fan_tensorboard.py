@@ -43,6 +43,17 @@ def test_D7_a_listener_that_fails_is_left_out_and_the_others_go_on(error: Except
     assert bad.closed == good.closed == 1
 
 
+def test_what_a_listener_answers_is_told_to_all() -> None:
+    class Answering(Ear):
+        def hear(self, event: Event) -> Notice | None:
+            super().hear(event)
+            return Notice("here it is") if event == Notice("where?") else None
+
+    ear = Ear()
+    passed = list(told([Notice("where?"), Notice("last")], [Answering(), ear]))
+    assert passed == ear.heard == [Notice("where?"), Notice("here it is"), Notice("last")]
+
+
 def test_a_fault_of_the_stream_closes_the_listeners() -> None:
     def broken() -> object:
         yield Notice("one")
@@ -68,10 +79,10 @@ def test_tensorboard_gets_the_numbers_of_the_tables(events: list[Event], tmp_pat
     found = scalars(tmp_path)
     done = [event for event in events if isinstance(event, EpochDone)]
     steps = [event for event in events if isinstance(event, StepTaken)]
-    assert [value for _, value in found["validation/accuracy"]] == pytest.approx(
+    assert [value for _, value in found["epoch/val_accuracy"]] == pytest.approx(
         [event.evaluation.metrics.accuracy for event in done]
     )
-    assert [step for step, _ in found["validation/accuracy"]] == [6, 12]
-    assert found["train/loss"] == [(1, pytest.approx(float(steps[0].loss)))]
-    assert found["train/lr"] == [(1, pytest.approx(steps[0].lr))]
-    assert "train/loss_scale" not in found
+    assert [step for step, _ in found["epoch/val_accuracy"]] == [6, 12]
+    assert found["steps/loss"] == [(1, pytest.approx(float(steps[0].loss)))]
+    assert found["steps/lr"] == [(1, pytest.approx(steps[0].lr))]
+    assert "steps/loss_scale" not in found

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import StdConv2d
 from torch import Tensor, nn
 
 import halftone
@@ -126,6 +127,26 @@ def test_lsuv_gives_every_layer_a_variance_of_one(name: str) -> None:
     assert torch.allclose(products, products[0, 0] * torch.eye(len(rows)), atol=1e-4 * float(products[0, 0]))
 
 
+def test_lsuv_depends_on_its_seed_and_not_on_what_was_drawn_before() -> None:
+    def weights(seed: int, state: int) -> Tensor:
+        model = build_model("cnn", num_classes=4, channels=3, size=16, dropout=0.5).module
+        torch.manual_seed(state)
+        halftone.initialise(model, "lsuv", images=photos(), seed=seed)
+        return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+    assert torch.equal(weights(0, 1), weights(0, 2))
+    assert not torch.equal(weights(0, 1), weights(1, 1))
+
+
+def test_lsuv_says_which_layers_standardise_their_weight_themselves() -> None:
+    model = nn.Sequential(StdConv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    account = halftone.initialise(model, "lsuv", images=photos(8))
+    assert account.unscaled == ("0",)
+    assert float(model(photos(8)).detach().var()) == pytest.approx(
+        1.0, rel=1e-3
+    )  # the next one is scaled for what comes
+
+
 def test_lsuv_names_what_it_cannot_scale() -> None:
     class Idle(nn.Module):
         def __init__(self) -> None:
@@ -222,3 +243,10 @@ def test_whitening_needs_a_plain_first_convolution() -> None:
     dense = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     with pytest.raises(RecipeError, match=r"init\.whiten: 1 is no plain convolution over the picture"):
         halftone.initialise(dense, whiten=True, images=photos(2))
+
+
+def test_of_many_patches_some_stand_for_all() -> None:
+    images = photos(100, channels=1, size=64)
+    found = patch_covariance(images, (3, 3))  # 384,400 patches
+    rows = torch.cat([F.unfold(image[None], 3).transpose(1, 2)[0] for image in images])
+    assert torch.allclose(found, torch.cov(rows.T.double(), correction=0), atol=0.02)

@@ -49,6 +49,18 @@ def storage_error(path: Path, error: OSError) -> ResourceError:
     return ResourceError(f"cannot write {path}: {error.strerror or error}")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those around it, unless it is there.
+
+    Raises:
+        ResourceError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))

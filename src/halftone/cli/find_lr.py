@@ -31,7 +31,7 @@ def find_lr(
     wish = gather(data, recipe, settings)
     if steps < 20:
         raise RecipeError(f"steps = {steps}: it must be at least 20", hint="100 is usual; more steps, less noise")
-    from halftone.base.files import write_bytes, write_text
+    from halftone.base.files import make_folder, write_bytes, write_text
     from halftone.cli.progress import counted
     from halftone.report.figures import to_png
     from halftone.report.range_figure import range_figure
@@ -42,7 +42,7 @@ def find_lr(
         keep_freed_memory()
     plan, points = begin_range_test(wish, num_steps=steps)
     test = RangeTest(plan, tuple(counted(points, total=steps, label="range test")), steps)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_text(out / _TABLE, test.table())
     write_bytes(out / _PICTURE, to_png(range_figure(test)))
     if json:

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from halftone.base.errors import HalftoneError
+from halftone.cli.compare import compare
 from halftone.cli.data import check_data
 from halftone.cli.diagnose.commands import diagnose
 from halftone.cli.doctor import doctor
@@ -18,6 +19,7 @@ from halftone.cli.find_lr import find_lr
 from halftone.cli.plan import plan
 from halftone.cli.report import report
 from halftone.cli.train import demo, train
+from halftone.cli.tune import tune
 from halftone.cli.use import evaluate, predict
 from halftone.cli.weights.commands import weights
 from halftone.run.recipe import SYNONYMS
@@ -32,7 +34,7 @@ app = App(
     console=Console(highlight=False),
     error_console=Console(stderr=True, highlight=False),
 )
-for command in (demo, train, plan, find_lr, evaluate, predict, report, check_data, doctor):
+for command in (demo, train, plan, compare, find_lr, tune, evaluate, predict, report, check_data, doctor):
     app.command(command, name=command.__name__.replace("_", "-"))
 app.command(diagnose)
 app.command(weights)

@@ -48,13 +48,13 @@ def train(
         workers = _check_resume(data, recipe, settings)
         from halftone.verbs import resume as go_on
 
-        with _stopping() as stop:
+        with stopping() as stop:
             run = go_on(resume, workers=workers, listeners=[_terminal()], stop=stop)
         return _finish(run, json=json)
     wish = gather(data, recipe, settings)
     from halftone.verbs import train as go
 
-    with _stopping() as stop:
+    with stopping() as stop:
         run = go(wish, listeners=[_terminal()], stop=stop)
     return _finish(run, json=json)
 
@@ -64,7 +64,7 @@ def demo(*, seed: Annotated[int, Parameter(help="As for train.")] = 0, json: Jso
     from halftone.verbs import train as go
 
     wish = Recipe.parse({"data": "digits", "seed": seed})
-    with _stopping() as stop:
+    with stopping() as stop:
         run = go(wish, listeners=[_terminal()], stop=stop)
     return _finish(run, json=json)
 
@@ -133,7 +133,7 @@ def _finish(run: "Run", *, json: bool) -> int:
 
 
 @contextmanager
-def _stopping() -> "Iterator[StopRequest]":
+def stopping() -> "Iterator[StopRequest]":
     """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process."""
     from halftone.run.stopping import StopRequest
 

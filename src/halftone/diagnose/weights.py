@@ -1,15 +1,18 @@
 """Starting weights diagnosed before training: activations going up and gradients coming down, layer by layer."""
 
 import copy
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from halftone.base.errors import RecipeError
+from halftone.base.errors import RecipeError, closest, listed
 from halftone.base.records import Record, decided
+from halftone.base.seeds import stream_seed
+from halftone.diagnose.weights_pass import watch_pass
 from halftone.diagnose.weights_verdict import LayerHealth, WeightsVerdict, judge
 from halftone.optim.loss import Criterion
 from halftone.precision.config import PrecisionConfig
@@ -17,16 +20,12 @@ from halftone.run.plan.make import Prepared, make_plan
 from halftone.run.plan.record import Plan
 from halftone.run.plan.sample import Sample, sample_images
 from halftone.run.recipe import Recipe
-from halftone.run.start import with_start
-from halftone.weights.config import InitConfig
-from halftone.weights.initialise.layers import weighted_layers
-from halftone.weights.initialise.trace import Activation, trace
+from halftone.run.start import load_start, with_rest
+from halftone.weights.config import SCHEME_ALIASES, InitConfig, Scheme, scheme_named
 from halftone.weights.initialise.unchanged import only_weights_change
+from halftone.weights.match import LoadAccount
 
 _MOST_IMAGES = 128
-_SATURATED = 0.99
-"""Of the way to its bounds, from which a tanh or sigmoid hardly moves any more."""
-_BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 
 
 class WeightsDiagnosis(Record):
@@ -78,23 +77,64 @@ def diagnose_weights(
         HalftoneError: as for a plan.
     """
     recipe = recipe.replaced(precision=PrecisionConfig(mode="fp32"))
-    own = recipe.init
-    inits = [own]
+    inits = [recipe.init]
     for name in compare:
-        other = InitConfig.parse(
-            {"scheme": name, "layers": own.layers, "zero_gamma": own.zero_gamma, "whiten": own.whiten}
-        )
+        other = _in_its_place(recipe.init, _scheme(name))
         inits += [other] if other not in inits else []
+    start = _prepare(recipe, model)
+    found = tuple(_diagnose(start, init) for init in inits)
+    return DiagnosedWeights(start.prepared.plan, start.prepared.built.head, found, _remedy(start, found))
+
+
+def _scheme(name: str) -> Scheme:
+    """Return the scheme that a name means.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    known: tuple[Scheme, ...] = get_args(Scheme)
+    found: Scheme = scheme_named(name)
+    if found not in known:
+        raise RecipeError(
+            f"compare = '{name}': a scheme is one of {listed(known, most=len(known))}",
+            hint=closest(name, [*SCHEME_ALIASES, *known]) or "with commas between them: he,xavier,lsuv",
+        )
+    return found
+
+
+def _in_its_place(own: InitConfig, scheme: Scheme, **changes: Any) -> InitConfig:
+    """Return what begins with another scheme; the layers with one of their own keep it."""
+    return InitConfig(
+        **{"layers": own.layers, "zero_gamma": own.zero_gamma, "whiten": own.whiten, **changes}, scheme=scheme
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where all ways to begin set out from."""
+
+    prepared: Prepared
+    """With a network of its own, into which weights were loaded, if any are."""
+    loaded: LoadAccount | None
+    sample: Sample
+
+
+def _prepare(recipe: Recipe, model: nn.Module | None) -> _Start:
     prepared = make_plan(recipe, model=model)
+    if model is not None:  # it is the caller's
+        prepared = _copied(prepared)
     settled = prepared.plan.settled
     count = min(_MOST_IMAGES, len(prepared.train.labels), decided(settled.batch_size))
     workers = decided(settled.data.workers)
     sample = sample_images(prepared.train, prepared.plan.input, prepared.device, workers=workers, count=count)
-    found = tuple(_diagnose(prepared, init, sample) for init in inits)
-    return DiagnosedWeights(prepared.plan, prepared.built.head, found, _remedy(prepared, found, sample))
+    return _Start(prepared, load_start(prepared), sample)
 
 
-def _remedy(prepared: Prepared, found: Sequence[WeightsDiagnosis], sample: Sample) -> WeightsDiagnosis | None:
+def _copied(prepared: Prepared) -> Prepared:
+    return replace(prepared, built=replace(prepared.built, module=copy.deepcopy(prepared.built.module)))
+
+
+def _remedy(start: _Start, found: Sequence[WeightsDiagnosis]) -> WeightsDiagnosis | None:
     """Return the healthiest of the others compared or, where none is, the first healthy one of those worth a try."""
     if found[0].verdict.outcome == "healthy":
         return None
@@ -102,95 +142,35 @@ def _remedy(prepared: Prepared, found: Sequence[WeightsDiagnosis], sample: Sampl
     if healthy:
         return min(healthy, key=lambda one: one.verdict.distance)
     own = found[0].init
-    sigmoid = any(layer.activation == "sigmoid" for layer in found[0].layers)
-    # Glorot and Bengio 2010, section 2.3: the slope of the sigmoid at zero is a quarter of tanh's
-    worth: list[dict[str, Any]] = [{"scheme": "xavier-uniform", "gain": 4.0}] if sigmoid else [{"scheme": "he-normal"}]
-    worth.append({"scheme": "lsuv"})
-    for change in worth:
-        init = InitConfig(layers=own.layers, zero_gamma=own.zero_gamma, whiten=own.whiten, **change)
-        tried = _diagnose(prepared, init, sample)
-        if tried.verdict.outcome == "healthy":
-            return tried
+    activations = Counter(layer.activation for layer in found[0].layers if layer.activation)
+    # Glorot and Bengio 2010, section 4.2.1, suppose a slope of one at zero; that of the sigmoid is a quarter
+    sigmoid = [name for name, _ in activations.most_common(1)] == ["sigmoid"]
+    kept: list[dict[str, Any]] = [{}, {"layers": {}}] if own.layers else [{}]
+    first: tuple[Scheme, dict[str, Any]] = ("xavier-uniform", {"gain": 4.0}) if sigmoid else ("he-normal", {})
+    for layers in kept:
+        for scheme, gain in (first, ("lsuv", {})):
+            tried = _diagnose(start, _in_its_place(own, scheme, **gain, **layers))
+            if tried.verdict.outcome == "healthy":
+                return tried
     return None
 
 
-def _diagnose(prepared: Prepared, init: InitConfig, sample: Sample) -> WeightsDiagnosis:
+def _diagnose(start: _Start, init: InitConfig) -> WeightsDiagnosis:
     """Begin as `init` says, on a copy of the network, and look at one pass."""
-    settled = prepared.plan.settled.replaced(init=init)
-    built = replace(prepared.built, module=copy.deepcopy(prepared.built.module))
-    begun = with_start(replace(prepared, built=built, plan=prepared.plan.replaced(settled=settled)))
+    prepared = _copied(start.prepared)
+    settled, built, sample = prepared.plan.settled.replaced(init=init), prepared.built, start.sample
+    begun = with_rest(prepared.with_plan(prepared.plan.replaced(settled=settled)), start.loaded)
     model = built.module.to(prepared.device)
-    watch = _Watch(model)
     criterion = Criterion(settled.loss, auxiliary=built.auxiliary)
-    with only_weights_change(model):
-        loss = watch.run(model.train(), sample, criterion)
-    layers = watch.layers()
+    with only_weights_change(model, seed=stream_seed(settled.seed, "diagnose")):
+        loss, layers = watch_pass(model.train(), sample, criterion, head=built.head)
     if not layers:
         raise RecipeError("the network has no linear layer and no convolution to look at")
     return WeightsDiagnosis(
         init=init,
         weights=begun.plan.weights,
         batch_size=len(sample.targets),
-        loss=loss if abs(loss) < float("inf") else None,
+        loss=loss if math.isfinite(loss) else None,
         layers=layers,
         verdict=judge(layers, head=built.head),
     )
-
-
-class _Watch:
-    """Takes the numbers of one pass forward and backward."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._layers = weighted_layers(model)
-        self._values: dict[str, dict[str, Any]] = {}
-
-    def run(self, model: nn.Module, sample: Sample, criterion: Criterion) -> float:
-        """Pass a batch through the network and back; return its loss."""
-        handles = [layer.register_forward_hook(self._output_hook(name)) for name, layer in self._layers.items()]
-        try:
-            found, output = trace(model, sample.images, self._activated)
-            loss: Tensor = criterion(output, sample.targets)
-            loss.backward()
-        finally:
-            for handle in handles:
-                handle.remove()
-        for name, values in self._values.items():
-            activation = found.activations.get(name)
-            values["activation"] = None if activation is None else activation.name
-            gradient = self._layers[name].get_parameter("weight").grad
-            values["weight_gradient"] = None if gradient is None else _finite(gradient.std(correction=0))
-        model.zero_grad(set_to_none=True)
-        return float(loss.detach())
-
-    def layers(self) -> tuple[LayerHealth, ...]:
-        """Return the numbers, in the order in which the layers were called."""
-        return tuple(LayerHealth(name=name, **values) for name, values in self._values.items())
-
-    def _output_hook(self, name: str) -> Any:
-        def look(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-            if name in self._values:  # called again with the same weights: the first call stands for it
-                return
-            values = self._values[name] = {}
-            with torch.no_grad(), torch._C.DisableTorchFunction():
-                values["mean"], values["std"] = _finite(output.mean()), _finite(output.std(correction=0))
-            if output.requires_grad:
-                output.register_hook(lambda gradient: values.update(gradient=_finite(gradient.norm())))
-
-        return look
-
-    @torch.no_grad()
-    def _activated(self, name: str, activation: Activation, result: Tensor) -> None:
-        values, numbers = self._values[name], result.detach()
-        values["activation_std"] = _finite(numbers.std(correction=0))
-        units = numbers.transpose(0, 1) if isinstance(self._layers[name], nn.modules.conv._ConvNd) else numbers
-        flat = units.flatten(1) if units is not numbers else numbers.flatten(0, -2).T
-        values["dead"] = float((flat == 0).all(1).float().mean())
-        if activation.name in _BOUNDS:
-            low, high = _BOUNDS[activation.name]
-            margin = (1 - _SATURATED) * (high - low) / 2
-            values["saturated"] = float(((numbers > high - margin) | (numbers < low + margin)).float().mean())
-
-
-def _finite(value: Tensor) -> float | None:
-    number = float(value)
-    return number if abs(number) < float("inf") else None

@@ -1,7 +1,7 @@
 """What the numbers of one pass say about the training to come."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from halftone.base.errors import listed
@@ -26,8 +26,10 @@ class LayerHealth(Record):
     name: str
     activation: str | None
     """The function that follows, behind any norm or pooling."""
+    finite: bool = True
+    """Whether all of its numbers are finite."""
     mean: float | None
-    """Of the output, before the activation."""
+    """Of the output before the activation, and behind the norm that takes it, if one does; so are std and gradient."""
     std: float | None
     activation_std: float | None = None
     """Standard deviation after the activation."""
@@ -36,9 +38,11 @@ class LayerHealth(Record):
     saturated: float = 0.0
     """Share of the numbers within a hundredth of the bounds of a tanh or sigmoid."""
     gradient: float | None = None
-    """Norm of the gradient with respect to the output, over the batch."""
-    weight_gradient: float | None
-    """Standard deviation of the gradient with respect to the weight."""
+    """Norm of the gradient with respect to the output, over the batch; none comes down below frozen layers."""
+    input_gradient: float | None = None
+    """Of a head: norm of the gradient with respect to what it takes, where the gradient's way down begins."""
+    weight_gradient: float | None = None
+    """Standard deviation of the gradient with respect to the weight; a frozen one has none."""
 
 
 class WeightsVerdict(Record):
@@ -47,49 +51,63 @@ class WeightsVerdict(Record):
     outcome: Outcome
     text: str
     activations: float | None
-    """Deviation of the last hidden layer's output over that of the first; None where one is zero or not finite."""
+    """Deviation of the last hidden layer's output over that of the first; None where there is nothing to compare."""
     gradients: float | None
-    """Norm of the gradient at the first layer over that at the last hidden one; None likewise."""
+    """Norm of the gradient at the first layer over that of what the head takes; None likewise."""
 
     @property
     def distance(self) -> float:
-        """How far activations and gradients are from keeping their size, in powers of e; infinite without figures."""
-        return max(math.inf if ratio is None else abs(math.log(ratio)) for ratio in (self.activations, self.gradients))
+        """How far activations and gradients are from keeping their size, in powers of e."""
+        return max((abs(math.log(ratio)) for ratio in (self.activations, self.gradients) if ratio), default=0.0)
 
 
 def judge(layers: Sequence[LayerHealth], *, head: Collection[str]) -> WeightsVerdict:
     """Say whether a network can learn from where it begins.
 
     Activations are compared by their deviation, which each layer should hand on as it is. Gradients are compared by
-    their norm, which does not depend on how many places a layer has. The head is left out: its gradient is that of the
-    loss, and it may begin at zero.
+    their norm, which does not depend on how many places a layer has. The head's own output is left out: its gradient
+    is that of the loss, and it may begin at zero.
 
     Args:
         layers: in the order in which they are called.
         head: names of the layers that name the classes.
     """
     hidden = [layer for layer in layers if layer.name not in head]
-    if len(hidden) < 2:
-        return _verdict("healthy", "too few layers to fade", 1.0, 1.0)
-    loud = next((layer.name for layer in hidden if layer.std is None or layer.gradient is None), None)
+    loud = next((layer.name for layer in hidden if not layer.finite), None)
     if loud is not None:
         return _verdict("explodes", f"the numbers of {loud} are not finite")
-    silent = next((layer.name for layer in hidden if not layer.std or layer.dead == 1), None)
-    if silent is not None:
-        return _verdict("vanishes", f"{silent} gives the same for every image; expect no learning")
+    heard = [layer for layer in hidden if layer.std]  # without branches that begin at zero
     reached = [layer for layer in hidden if layer.gradient]
-    if reached and not hidden[0].gradient:
-        return _verdict("vanishes", f"no gradient reaches {hidden[0].name}; expect no learning")
-    activations = _ratio(hidden[-1].std, hidden[0].std)
-    # behind a head at zero there is no gradient yet, and none in a residual branch that begins at zero
-    gradients = _ratio(reached[0].gradient, reached[-1].gradient) if reached else 1.0
-    outcome, text = _compared(activations, gradients, len(hidden))
-    return _verdict(outcome, text + _besides(hidden), activations, gradients)
+    if hidden and (not heard or not reached or hidden[0].gradient == 0):
+        silent = _silent(hidden)
+        if silent is not None:
+            return _verdict("vanishes", f"{silent} gives the same for every image; expect no learning")
+        if reached:
+            return _verdict("vanishes", f"no gradient reaches {hidden[0].name}; expect no learning")
+    if len(hidden) < 2:
+        return _verdict("healthy", "too few layers to fade")
+    said = {"activations": _ratio(heard[-1].std, heard[0].std)}
+    if reached:
+        said["gradients"] = _ratio(reached[0].gradient, gradient_above(layers) or reached[-1].gradient)
+    outcome, text = _compared(said, len(hidden))
+    return _verdict(outcome, text + _besides(hidden), **said)
 
 
-def _compared(activations: float, gradients: float, num_layers: int) -> tuple[Outcome, str]:
-    """Say what two ratios mean, the worse of them first."""
-    said = {"activations": activations, "gradients": gradients}
+def gradient_above(layers: Sequence[LayerHealth]) -> float | None:
+    """Return the norm of the gradient of what the head takes; None if there is no gradient or no head known."""
+    return next((layer.input_gradient for layer in reversed(layers) if layer.input_gradient), None)
+
+
+def _silent(hidden: Sequence[LayerHealth]) -> str | None:
+    """Name the first layer behind which nothing varies, shortcuts around it included."""
+    for layer in hidden:
+        if layer.dead == 1 or (layer.activation is not None and not layer.activation_std):
+            return layer.name
+    return hidden[0].name if not any(layer.std for layer in hidden) else None
+
+
+def _compared(said: Mapping[str, float], num_layers: int) -> tuple[Outcome, str]:
+    """Say what ratios mean, the worst of them first."""
     least, most = min(said, key=lambda name: said[name]), max(said, key=lambda name: said[name])
     if said[most] > TOLERANCE:
         text = f"{most} grow by a factor of {said[most]:.2g} over {num_layers} layers; expect it to diverge"
@@ -99,7 +117,8 @@ def _compared(activations: float, gradients: float, num_layers: int) -> tuple[Ou
         text = f"{least} fall by a factor of {1 / said[least]:.2g} over {num_layers} layers; expect {expected}"
         return "vanishes", text
     changes = " and ".join(f"{name} {_change(ratio)}" for name, ratio in said.items())
-    return "healthy", f"{changes} over {num_layers} layers"
+    silence = "" if "gradients" in said else "; no gradient comes down to them: the head is zero or they are frozen"
+    return "healthy", f"{changes} over {num_layers} layers{silence}"
 
 
 def _change(ratio: float) -> str:

@@ -194,9 +194,9 @@ def percent(column: Column) -> Column:
     return [None if value is None else 100 * value for value in column]
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, *, dpi: int = 150) -> bytes:
     """Return a figure as PNG, on white."""
-    return _render(figure, format="png", dpi=150, facecolor="white", bbox_inches="tight")
+    return _render(figure, format="png", dpi=dpi, facecolor="white", bbox_inches="tight")
 
 
 def to_svg(figure: Figure) -> str:

@@ -1,16 +1,25 @@
 """What can be asked of the run itself: its folder, its log, its checkpoints, when it stops."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from halftone.base.lengths import Length, Span
 from halftone.base.records import Record
 
 
+def _words(value: Any) -> Any:
+    """Read words with commas between them; each counts once."""
+    if value in (None, False, "none", "off", ""):
+        return ()
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    return tuple(dict.fromkeys(parts)) if isinstance(parts, list | tuple) else parts
+
+
 class RunConfig(Record):
-    """Where a run is kept, and how often it is saved."""
+    """Where a run is kept, how often it is saved, and who is told of it."""
 
     shorthand = "name"
 
@@ -35,6 +44,28 @@ class RunConfig(Record):
     """Write TensorBoard events."""
     report: bool = True
     """Write plots and report.html at the end."""
+    track: Annotated[tuple[Literal["wandb", "mlflow"], ...], BeforeValidator(_words)] = ()
+    """Trackers that the numbers go to, beside the tables and TensorBoard: `wandb`, `mlflow`, or `wandb,mlflow`."""
+    project: str | None = Field(default=None, min_length=1, max_length=128)
+    """The project of W&B and the experiment of MLflow; without it, the one their own variables name, or `halftone`."""
+    group: str | None = Field(default=None, min_length=1, max_length=128)
+    """What the trackers file the run under, beside others of its kind."""
+    tags: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], BeforeValidator(_words)] = ()
+    """Words that the trackers mark the run with: `night,photos`."""
+    tracking_uri: str | None = Field(default=None, min_length=1)
+    """Where MLflow keeps runs, such as `sqlite:///mlflow.db`; without it, where MLflow itself would keep them."""
+    track_every: int = Field(default=50, ge=1)
+    """Steps between points of the step curves in TensorBoard and trackers; `steps.csv` has every step."""
+    track_files: bool = False
+    """Give the trackers the report, the confusion matrix and the best weights at the end, too."""
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _no_secrets(cls, value: str | None) -> str | None:
+        """Refuse a password, which would be written into the run's folder."""
+        if value is not None and re.search(r"//[^/@]*:[^/@]*@", value):
+            raise ValueError("a password does not belong here; MLflow reads MLFLOW_TRACKING_PASSWORD")
+        return value
 
 
 class StopConfig(Record):

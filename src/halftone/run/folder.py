@@ -163,13 +163,33 @@ def create_folder(recipe: Recipe, *, model: str) -> RunFolder:
             check_free(recipe)
             path.mkdir(exist_ok=True)
         else:
-            path = _numbered(root, f"{_plain(recipe.data.source)}-{_plain(model)}")
+            path = numbered(root, f"{plain_name(recipe.data.source)}-{plain_name(model)}")
         (path / "checkpoints").mkdir()
     except FileExistsError as error:
         raise _taken(recipe, path) from error
     except OSError as error:
         raise storage_error(root, error) from error
     return RunFolder(path.resolve())
+
+
+def create_named(root: Path, name: str | None, *, stem: str) -> Path:
+    """Make a new folder for what holds several runs: of a name, or of one that is made up from a stem and numbered.
+
+    Raises:
+        RecipeError: the name is taken.
+        ResourceError: the folder cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if name is None:
+            return numbered(root, plain_name(stem)).resolve()
+        path = root / name
+        if path.is_dir() and any(path.iterdir()):
+            raise RecipeError(f"the folder {path} is taken", hint="choose another --name, or go on with it: --resume")
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise storage_error(root, error) from error
+    return path.resolve()
 
 
 def check_free(recipe: Recipe) -> None:
@@ -200,7 +220,8 @@ def _taken(recipe: Recipe, path: Path) -> RecipeError:
     )
 
 
-def _numbered(root: Path, stem: str) -> Path:
+def numbered(root: Path, stem: str) -> Path:
+    """Make a folder that is not there yet: `stem-1`, `stem-2`, ...; `root` is there."""
     number = 1
     while True:
         path = root / f"{stem}-{number}"
@@ -212,7 +233,7 @@ def _numbered(root: Path, stem: str) -> Path:
             return path
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Shorten a source or model to what is safe and readable in a folder's name."""
     stem = Path(name.partition(":")[0] if ".py:" in name else name.removeprefix("hf:").removeprefix("timm:")).stem
     return re.sub(r"[^A-Za-z0-9_.]+", "_", stem).strip("_.")[:60] or "data"

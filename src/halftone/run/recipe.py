@@ -37,6 +37,7 @@ SHORT_NAMES: Mapping[str, str] = {
     "dropout": "model.dropout",
     "patience": "stop.patience",
     "name": "run.name",
+    "track": "run.track",
 }
 """Settings that people type every day, by their short name, in Python, YAML and flags alike."""
 

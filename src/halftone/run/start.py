@@ -36,14 +36,31 @@ def with_start(prepared: Prepared, *, fetch: bool = True) -> Prepared:
         ResourceError: published weights cannot be had.
     """
     recipe = prepared.plan.settled
-    later = recipe.weights.pretrained and not fetch
-    if later:
-        text = f"the published ones of {recipe.model.name}, fetched when training begins"
-    else:
-        account = load_start(prepared)
-        begun = str(_initialised(prepared, account))
-        text = str(account or "fresh") + (f"; {begun}" if begun else "")
-    frozen = stand_still(prepared.built, recipe.weights)
+    if recipe.weights.pretrained and not fetch:
+        return _frozen(prepared, f"the published ones of {recipe.model.name}, fetched when training begins")
+    return with_rest(prepared, load_start(prepared))
+
+
+def with_rest(prepared: Prepared, loaded: LoadAccount | None) -> Prepared:
+    """Let the weights that were not loaded begin as the recipe says, and freeze what it wants frozen.
+
+    Args:
+        prepared: with the network, as `load_start` left it.
+        loaded: what `load_start` returned.
+
+    Returns:
+        As `with_start`.
+
+    Raises:
+        RecipeError: a freeze matches nothing or leaves nothing to train; `init` cannot be done.
+    """
+    begun = str(_initialised(prepared, loaded))
+    return _frozen(prepared, str(loaded or "fresh") + (f"; {begun}" if begun else ""))
+
+
+def _frozen(prepared: Prepared, text: str) -> Prepared:
+    """Freeze what the recipe wants frozen; put a sentence on the weights into the plan, and that with it."""
+    frozen = stand_still(prepared.built, prepared.plan.settled.weights)
     thaws = _thaws(prepared, frozen)
     if frozen:
         moving = sum(weight.numel() for weight in prepared.built.module.parameters() if weight.requires_grad)

@@ -24,10 +24,11 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if device.type == "xpu":
         return torch.xpu.max_memory_allocated(device)
-    return _process_peak()
+    return process_peak_bytes()
 
 
-def _process_peak() -> int:
+def process_peak_bytes() -> int:
+    """Return the largest memory that this process has held so far."""
     try:  # on Linux, what getrusage says of a young process is the peak of the one that started it
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024

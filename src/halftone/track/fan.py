@@ -10,8 +10,8 @@ from halftone.run.events import Event, Notice
 class Listener(Protocol):
     """Something that takes events somewhere."""
 
-    def hear(self, event: Event) -> None:
-        """Take one event."""
+    def hear(self, event: Event) -> Notice | None:
+        """Take one event; answer with what a person should know, if anything."""
 
     def close(self) -> None:
         """The stream has ended, in whatever way."""
@@ -39,12 +39,15 @@ def _tell(event: Event, active: list[Listener]) -> Iterator[Event]:
         current = pending.pop(0)
         for listener in tuple(active):
             try:
-                listener.hear(current)
+                answer = listener.hear(current)
             except Exception as error:  # whatever it is, it is the listener's own affair
                 active.remove(listener)
                 _close(listener)
                 name, reason = type(listener).__name__, str(error) or type(error).__name__
                 pending.append(Notice(f"{name} failed and is left out from here on: {reason}"))
+            else:
+                if isinstance(answer, Notice):
+                    pending.append(answer)
         yield current
 
 

@@ -82,7 +82,8 @@ class Tables:
             case EpochDone():
                 self._write_steps()
                 assert self._results is not None
-                csv.writer(self._results).writerow(_result_row(event))
+                row = ["" if value is None else str(value) for value in epoch_numbers(event).values()]
+                csv.writer(self._results).writerow(row)
                 self._results.flush()
             case CheckpointDue():
                 self._write_steps()
@@ -179,9 +180,10 @@ def _open(path: Path, columns: tuple[str, ...], counter: str, upto: int) -> Text
     return path.open("a", newline="", encoding="utf-8")
 
 
-def _result_row(event: EpochDone) -> list[str]:
+def epoch_numbers(event: EpochDone) -> dict[str, float | None]:
+    """Return the numbers of an epoch by their columns in results.csv."""
     found = event.evaluation.metrics
-    values: tuple[Any, ...] = (
+    values = (
         event.epoch,
         event.step,
         round(event.seconds, 3),
@@ -201,7 +203,7 @@ def _result_row(event: EpochDone) -> list[str]:
         found.calibration_error,
         int(event.improved),
     )
-    return ["" if value is None else str(value) for value in values]
+    return dict(zip(RESULTS, values, strict=True))
 
 
 def step_rows(events: list[StepTaken]) -> list[list[str]]:

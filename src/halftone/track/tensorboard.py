@@ -5,10 +5,9 @@ from typing import Any
 import torch
 
 from halftone.loop.events import EpochDone, StepTaken
-from halftone.run.events import Event, Started
-
-_EVERY = 50
-"""Steps between points of the step curves."""
+from halftone.run.events import CheckpointDue, Event, Started
+from halftone.track.tables import epoch_numbers
+from halftone.track.tracker import sampled
 
 
 class TensorBoard:
@@ -18,6 +17,7 @@ class TensorBoard:
         """Wait for the run to start."""
         self._writer: Any = None
         self._tried = 0
+        self._every = 1
 
     def hear(self, event: Event) -> None:
         """Take one event."""
@@ -26,25 +26,23 @@ class TensorBoard:
                 from torch.utils.tensorboard import SummaryWriter
 
                 # points after the checkpoint that a run goes on from are hidden, not shown twice
-                purge = event.tried + 1 if event.tried else None
-                self._writer = SummaryWriter(str(event.folder.path), purge_step=purge)
-                self._tried = event.tried
+                self._writer = SummaryWriter(str(event.folder.path), purge_step=event.tried + 1)
+                self._tried, self._every = event.tried, event.plan.settled.run.track_every
             case StepTaken():
                 self._tried = event.tried
-                if event.tried % _EVERY == 1:
-                    self._add("train/loss", event.loss)
-                    self._add("train/lr", event.lr)
-                    self._add("train/grad_norm", event.grad_norm)
-                    self._add("train/loss_scale", event.loss_scale)
+                if sampled(event.tried, self._every):
+                    self._add("steps/loss", event.loss)
+                    self._add("steps/lr", event.lr)
+                    self._add("steps/grad_norm", event.grad_norm)
+                    self._add("steps/loss_scale", event.loss_scale)
+                    self._add("steps/update_ratio", event.update_ratio)
+                    self._add("steps/skipped_steps", event.tried - int(event.step))
             case EpochDone():
-                found = event.evaluation.metrics
-                self._add("epoch/train_loss", event.train_loss)
-                for name in ("loss", "accuracy", "top5", "precision", "recall", "f1", "calibration_error"):
-                    self._add(f"validation/{name}", getattr(found, name))
-                self._add("speed/images_per_second", event.images_per_second)
-                self._add("speed/peak_memory_mb", event.peak_memory_mb)
-                self._add("epoch/skipped_steps", event.skipped_steps)
+                for name, value in epoch_numbers(event).items():
+                    self._add(f"epoch/{name}", value)
                 self._writer.flush()
+            case CheckpointDue():
+                self._writer.flush()  # a run that goes on from there does not write these points again
             case _:
                 pass
 

@@ -51,13 +51,13 @@ def precision(
         return _types(wish, json=json)
     if steps < 1:
         raise RecipeError(f"steps = {steps}: it must be at least 1")
-    from halftone.base.files import write_bytes, write_text
+    from halftone.base.files import make_folder, write_bytes, write_text
     from halftone.diagnose.figure import health_figure
     from halftone.diagnose.precision import diagnose_precision
     from halftone.report.figures import to_png
 
     found = diagnose_precision(wish, as_, num_steps=steps)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_text(out / _NUMBERS, found.diagnosis.model_dump_json(indent=1))
     write_bytes(out / _FIGURE, to_png(health_figure(found)))
     if json:

@@ -22,7 +22,7 @@ def warmup(
     Reads the run's tables and plan only: neither its data nor its weights are needed, and it may have diverged.
     """
     from halftone.base.errors import printable
-    from halftone.base.files import write_bytes
+    from halftone.base.files import make_folder, write_bytes
     from halftone.diagnose.warmup import diagnose_warmup
     from halftone.diagnose.warmup_figure import warmup_figure
     from halftone.report.figures import to_png
@@ -30,7 +30,7 @@ def warmup(
 
     found = diagnose_warmup(RunFolder(run.expanduser().resolve()))
     diagnosis = found.diagnosis
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_bytes(out / _FIGURE, to_png(warmup_figure(found)))
     if json:
         print(diagnosis.model_dump_json())

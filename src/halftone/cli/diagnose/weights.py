@@ -13,6 +13,7 @@ from halftone.cli.train import Data, Json, RecipeFile, gather
 
 if TYPE_CHECKING:
     from halftone.diagnose.weights import DiagnosedWeights, WeightsDiagnosis
+    from halftone.diagnose.weights_verdict import LayerHealth
 
 _FIGURE, _NUMBERS = "weights_health.png", "weights_health.json"
 
@@ -34,14 +35,14 @@ def weights(
     A batch of training images passes through it and back once for each way to begin; nothing is trained.
     """
     wish = gather(data, recipe, settings)
-    from halftone.base.files import write_bytes, write_text
+    from halftone.base.files import make_folder, write_bytes, write_text
     from halftone.diagnose.weights import diagnose_weights
     from halftone.diagnose.weights_figure import weights_figure
     from halftone.report.figures import to_png
 
     diagnosed = diagnose_weights(wish, [name.strip() for name in compare.split(",") if name.strip()])
     numbers = json_module.dumps([found.model_dump(mode="json") for found in diagnosed.found], indent=1)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_text(out / _NUMBERS, numbers)
     write_bytes(out / _FIGURE, to_png(weights_figure(diagnosed)))
     if json:
@@ -79,16 +80,17 @@ def _table(found: "WeightsDiagnosis") -> Any:
         table.add_row(
             Text(printable(layer.name)),
             Text(layer.activation or "-"),
-            *(_number(value) for value in (layer.mean, layer.std)),
-            "-" if layer.activation is None else _number(layer.activation_std),
+            *(_number(value, layer) for value in (layer.mean, layer.std, layer.activation_std)),
             *(f"{share:.0%}" if share else "-" for share in (layer.dead, layer.saturated)),
-            *(_number(value) for value in (layer.gradient, layer.weight_gradient)),
+            *(_number(value, layer) for value in (layer.gradient, layer.weight_gradient)),
         )
     return table
 
 
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.1e}"
+def _number(value: float | None, layer: "LayerHealth") -> str:
+    if value is None:
+        return "-" if layer.finite else "not finite"
+    return f"{value:.1e}"
 
 
 def _advice(diagnosed: "DiagnosedWeights") -> str:
@@ -100,5 +102,6 @@ def _advice(diagnosed: "DiagnosedWeights") -> str:
             "them, or take fewer layers"
         )
     init = diagnosed.remedy.init
-    gain = "" if init.gain is None else f" --init.gain {init.gain:g}" if init.gain != "auto" else " --init.gain auto"
-    return f"advice: --init {init.scheme}{gain}; with it, {diagnosed.remedy.verdict.text}"
+    gain = "" if init.gain is None else f" --init.gain {init.gain}"
+    without = " without --init.layers" if diagnosed.found[0].init.layers and not init.layers else ""
+    return f"advice: --init {init.scheme}{gain}{without}; with it, {diagnosed.remedy.verdict.text}"

@@ -23,6 +23,9 @@ _WORTH_AN_ITERATION = 1 << 16
 """Pixels in a batch from which Muon's work on the weights is small beside the rest of the step."""
 CYCLE_START = 0.04
 """The first rate of a one-cycle over its peak, as in torch's OneCycleLR."""
+_MUON_SUM, _LOWEST_MUON, _HIGHEST_MUON = 80.0, 0.01, 0.16
+"""Rate times steps: with the usual decay of 0.05, the weights are renewed four times in a run, however long it is (a
+network with normalisation is indifferent to their norm; Wang and Aitchison 2024 measure runs by this time constant)."""
 _TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
 
 
@@ -167,8 +170,10 @@ def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool, pixels:
     return Decision("sgd", "the usual choice for convolutional networks")
 
 
-def peak_rate(name: OptimizerName, batch: int, facts: ModelFacts, *, has_weights: bool) -> Decision[float]:
-    """Choose the peak learning rate by optimizer, batch and network."""
+def peak_rate(
+    name: OptimizerName, batch: int, facts: ModelFacts, *, has_weights: bool, num_steps: int
+) -> Decision[float]:
+    """Choose the peak learning rate by optimizer, batch, network and, for Muon, the steps of the run."""
     if name == "sgd" or name == "rmsprop":
         base = 0.1 if facts.has_norms else 0.01
         base = base / 10 if has_weights and facts.has_norms else base
@@ -176,6 +181,9 @@ def peak_rate(name: OptimizerName, batch: int, facts: ModelFacts, *, has_weights
         kind = "a network with normalisation" if facts.has_norms else "a network without normalisation"
         start = ", trained already" if has_weights else ""
         return Decision(_round(base * batch / 128), f"{base:g} per 128 images for {kind}{start}")
+    if name == "muon" and facts.has_norms and not has_weights:
+        rate = min(_HIGHEST_MUON, max(_LOWEST_MUON, _MUON_SUM / num_steps))
+        return Decision(_round(rate), f"{_MUON_SUM:g} in all of {num_steps:,} steps, within 0.01 and 0.16")
     if name == "muon":
         return Decision(_round(0.01 * (batch / 256) ** 0.5), "0.01 at 256 images, by the square root of the batch")
     base = 1e-4 if has_weights else 1e-3

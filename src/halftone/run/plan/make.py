@@ -1,5 +1,6 @@
 """From a recipe to a plan: one ordered passage through all decisions."""
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,7 +174,9 @@ def _settle_training(
         model, small=is_small(network.name), has_weights=trained, pixels=batch * network.spec.size**2
     )
     name = notes.settle("optimizer.name", asked.name, choice)
-    lr = notes.settle("optimizer.lr", asked.lr, decide.peak_rate(name, batch, model, has_weights=trained))
+    num_steps = min(max(num_train // batch, 1) * epochs, recipe.max_steps or sys.maxsize)
+    rate = decide.peak_rate(name, batch, model, has_weights=trained, num_steps=num_steps)
+    lr = notes.settle("optimizer.lr", asked.lr, rate)
     l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
     rest_lr = asked.rest_lr
     if name == "muon":

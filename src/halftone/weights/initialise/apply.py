@@ -121,7 +121,7 @@ def apply_init(
             raise RecipeError(
                 "init: images are needed for lsuv, whiten, zero_gamma and gain auto", hint="pass a batch: images=..."
             )
-        with only_weights_change(model), torch.no_grad():
+        with only_weights_change(model, seed=stream_seed(seed, "init")), torch.no_grad():
             found, _ = trace(model.eval(), images[:2])
     zeroed = _branch_ends(model, found, fresh) if config.zero_gamma else ()
     whitened, filters = "", torch.empty(0)
@@ -138,7 +138,7 @@ def apply_init(
     scaled = [name for name, scheme in schemes.items() if scheme == "lsuv" and name != whitened]
     if scaled:
         assert images is not None
-        unscaled = scale_to_unit_variance(model, scaled, images)
+        unscaled = scale_to_unit_variance(model, scaled, images, seed=stream_seed(seed, "init"))
     return InitAccount(schemes, gains, zeroed, whitened, len(filters), unscaled)
 
 

@@ -12,7 +12,7 @@ WEIGHTED = (nn.Linear, _ConvNd)
 """The layers that a scheme is for; norms, embeddings and tokens stay as the network brings them."""
 _OWN_GAIN: dict[str, float] = {"he-normal": math.sqrt(2), "he-uniform": math.sqrt(2)}
 _OWN_STD: dict[str, float] = {"normal": 0.01, "uniform": 0.01, "truncated-normal": 0.02}
-"""Krizhevsky et al. 2012, section 5; Dosovitskiy et al. 2021 for vision transformers."""
+"""Krizhevsky et al. 2012, section 5; the code of Touvron et al. 2021 (DeiT) for vision transformers."""
 
 
 def fans(layer: nn.Module) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Running a network without a trace: statistics, modes and random streams stay as they are."""
+"""Running a network without a trace: statistics, modes and random streams stay as they are, whatever is drawn."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,20 @@ from torch import nn
 
 
 @contextmanager
-def only_weights_change(model: nn.Module) -> Iterator[None]:
-    """Give back buffers, modes and the random streams as they were."""
+def only_weights_change(model: nn.Module, *, seed: int) -> Iterator[None]:
+    """Give back buffers, modes and the random streams as they were; until then the streams begin at a seed.
+
+    So that what dropout draws here depends on nothing that was drawn before.
+    """
     modes = [(layer, layer.training) for layer in model.modules()]
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
         with torch.random.fork_rng(list(devices)):
+            torch.default_generator.manual_seed(seed)
+            for device in devices:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             yield
     finally:
         for layer, mode in modes:

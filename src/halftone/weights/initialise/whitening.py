@@ -1,5 +1,7 @@
 """A first convolution that whitens the patches of the training images."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,14 +14,17 @@ _MOST_PATCHES = 200_000
 
 
 def patch_covariance(images: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """Return the covariance [channels * height * width, same] of all patches of a kernel's size.
+    """Return the covariance [channels * height * width, same] of the patches of a kernel's size.
+
+    All of them, or of many every second, third, ... both ways.
 
     Args:
         images: [batch, channels, height, width], as the network takes them.
         kernel: height and width in pixels.
     """
-    patches = F.unfold(images.float().contiguous(), kernel).transpose(1, 2).flatten(0, 1)
-    patches = patches[:: -(-len(patches) // _MOST_PATCHES)]
+    count = len(images) * math.prod(images.shape[2 + side] - kernel[side] + 1 for side in (0, 1))
+    stride = math.ceil(math.sqrt(count / _MOST_PATCHES))
+    patches = F.unfold(images.float().contiguous(), kernel, stride=stride).transpose(1, 2).flatten(0, 1)
     return torch.cov(patches.double().T, correction=0).view(patches.shape[1], -1)
 
 
