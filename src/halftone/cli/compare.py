@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from halftone.base.errors import RecipeError
 from halftone.cli.flags import with_recipe
 from halftone.cli.train import Data, Json, RecipeFile, gather, stopping
+from halftone.run.config import RunConfig
 
 if TYPE_CHECKING:
     from halftone.compare.experiment import Experiment
@@ -20,53 +21,67 @@ _JUDGING = ("seeds", "measure", "margin", "confidence", "target", "until")
 """Settings that may still change when a comparison goes on."""
 
 
+Vary = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="SETTING=VALUE,VALUE,...: any flag of train, once for each setting; the first values are the baseline. "
+        "recipe=A.yaml,B.yaml compares recipe files.",
+        negative=(),
+        show_default=False,
+    ),
+]
+Seeds = Annotated[str | None, Parameter(help="Runs of each variant. [5]")]
+Pairs = Annotated[bool, Parameter(help="Change one setting at a time, not all combinations.", negative=())]
+Measured = Annotated[
+    str | None,
+    Parameter(help="What is judged: accuracy, loss, precision, recall, f1, calibration_error. [accuracy]"),
+]
+Margin = Annotated[
+    str | None, Parameter(help="Differences within it count as none: points, or hundredths of a nat. [0.5]")
+]
+Confidence = Annotated[str | None, Parameter(help="Of the intervals. [0.95]")]
+Target = Annotated[str | None, Parameter(help="The accuracy to which time is taken. [what every run reaches]")]
+Until = Annotated[str | None, Parameter(help="decided: stop when all verdicts are clear, for wider intervals. [all]")]
+Devices = Annotated[
+    str | None,
+    Parameter(
+        help="Train on several at once: cuda:0,cuda:1. [one at a time; small networks: one on each core of the CPU]"
+    ),
+]
+Resume = Annotated[Path | None, Parameter(help="Go on with the comparison in this folder.")]
+Runs = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="NAME=RUN,RUN,...: train nothing, compare these run folders; once per variant.",
+        negative=(),
+        show_default=False,
+    ),
+]
+
+
 @with_recipe
 def compare(
     data: Data = None,
     *,
-    vary: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="SETTING=VALUE,VALUE,...: any flag of train, once for each setting; the first values are the "
-            "baseline. recipe=A.yaml,B.yaml compares recipe files.",
-            negative=(),
-        ),
-    ] = (),
-    seeds: Annotated[str | None, Parameter(help="Runs of each variant. [5]")] = None,
-    pairs: Annotated[bool, Parameter(help="Change one setting at a time, not all combinations.", negative=())] = False,
-    measure: Annotated[
-        str | None,
-        Parameter(help="What is judged: accuracy, loss, precision, recall, f1, calibration_error. [accuracy]"),
-    ] = None,
-    margin: Annotated[
-        str | None, Parameter(help="Differences within it count as none: points, or hundredths of a nat. [0.5]")
-    ] = None,
-    confidence: Annotated[str | None, Parameter(help="Of the intervals. [0.95]")] = None,
-    target: Annotated[
-        str | None, Parameter(help="The accuracy to which time is taken. [what every run reaches]")
-    ] = None,
-    until: Annotated[
-        str | None, Parameter(help="decided: stop when all verdicts are clear, for wider intervals. [all]")
-    ] = None,
-    devices: Annotated[
-        str | None,
-        Parameter(
-            help="Train on several at once: cuda:0,cuda:1. [one at a time; small networks: one on each core of the CPU]"
-        ),
-    ] = None,
-    resume: Annotated[Path | None, Parameter(help="Go on with the comparison in this folder.")] = None,
-    runs: Annotated[
-        tuple[str, ...],
-        Parameter(help="NAME=RUN,RUN,...: train nothing, compare these run folders; once per variant.", negative=()),
-    ] = (),
+    vary: Vary = (),
+    seeds: Seeds = None,
+    pairs: Pairs = False,
+    measure: Measured = None,
+    margin: Margin = None,
+    confidence: Confidence = None,
+    target: Target = None,
+    until: Until = None,
+    devices: Devices = None,
+    resume: Resume = None,
+    runs: Runs = (),
     recipe: RecipeFile = None,
     json: Json = False,
     settings: dict[str, Any],
 ) -> int:
-    """Train variants in pairs of runs and say what the difference is worth: intervals, equivalence, pictures.
+    """Train variants in pairs of runs and say what the difference is worth.
 
-    Runs of one seed share images, order, augmentation and starting weights, as far as what varies allows it. What
-    comes out: sentences on standard output, and a page, tables and figures in a folder.
+    Runs of one seed share images, order, augmentation and starting weights, as far as what varies allows it. Verdicts
+    go to standard output; a page, tables and figures go into a folder.
     """
     given = dict(zip(_JUDGING, (seeds, measure, margin, confidence, target, until), strict=True))
     judging = {name: value for name, value in given.items() if value is not None}
@@ -76,7 +91,7 @@ def compare(
     if resume is not None:
         _refuse_with((resume,), "--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, settings=settings)
         return _go_on(resume, judging, json=json)
-    root, name, base = _base(data, recipe, settings, vary)
+    where, base = _base(data, recipe, settings)
     from halftone.compare.devices import with_devices
     from halftone.compare.experiment import Experiment
     from halftone.compare.records import CompareConfig
@@ -90,22 +105,18 @@ def compare(
         devices=tuple(devices.split(",")) if devices else (),
         command=_typed(),
     )
-    experiment.check()
+    stem = f"compare-{Path(experiment.check()).stem}"
     experiment = with_devices(experiment)
-    folder = create_named(root, name, stem=f"compare-{Path(base['data']['source']).stem}")
+    folder = create_named(where.root.expanduser(), where.name, stem=stem)
     return _run(experiment, folder, json=json)
 
 
-def _base(
-    data: str | None, file: Path | None, settings: dict[str, Any], vary: tuple[str, ...]
-) -> tuple[Path, str | None, dict[str, Any]]:
-    """Return where the comparison goes, its name, and what all runs have in common."""
-    wish = gather(data, file, settings)
+def _base(data: str | None, file: Path | None, settings: dict[str, Any]) -> tuple[RunConfig, dict[str, Any]]:
+    """Return where the comparison goes, and what all runs have in common."""
+    wish = gather(data, file, settings, needs_data=False)
     base = wish.model_dump(mode="json", exclude_unset=True)
-    run = base.pop("run", {})
-    run.pop("name", None)
-    run.pop("root", None)
-    return wish.run.root.expanduser(), wish.run.name, {**base, "run": run} if run else base
+    run = {name: value for name, value in base.pop("run", {}).items() if name not in ("name", "root")}
+    return wish.run, {**base, "run": run} if run else base
 
 
 def _refuse_with(values: tuple[Any, ...], flag: str, **others: Any) -> None:

@@ -69,11 +69,11 @@ def demo(*, seed: Annotated[int, Parameter(help="As for train.")] = 0, json: Jso
     return _finish(run, json=json)
 
 
-def gather(data: str | None, file: Path | None, settings: dict[str, Any]) -> Recipe:
+def gather(data: str | None, file: Path | None, settings: dict[str, Any], *, needs_data: bool = True) -> Recipe:
     """Put a recipe together from a file, the argument and the flags; the later wins."""
     changes = settings if data is None else merge(settings, {"data": {"source": data}})
     found = Recipe.parse(changes) if file is None else read_recipe(file, changes)
-    if found.data.source == "given":
+    if needs_data and found.data.source == "given":
         raise RecipeError(
             "DATA is missing: say what to train on",
             hint="a folder of images, or a set such as digits: halftone train digits",

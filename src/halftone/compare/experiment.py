@@ -45,14 +45,21 @@ class Experiment(Record):
         first = int(self.base.get("seed", 0))
         return range(first, first + self.config.seeds)
 
-    def check(self) -> None:
-        """Refuse now what would stop a run later.
+    def check(self) -> str:
+        """Refuse now what would stop a run later; return what all variants train on.
 
         Raises:
-            RecipeError: a variant is no recipe.
+            RecipeError: a variant is no recipe, has no data, or other data than the baseline.
         """
-        for variant in self.variants:
-            recipe_of(self.base, variant, seed=self.seeds[0])
+        sources = [recipe_of(self.base, variant, seed=self.seeds[0]).data.source for variant in self.variants]
+        if "given" in sources:
+            raise RecipeError("DATA is missing: say what to train on", hint="halftone compare digits --vary ...")
+        if len(set(sources)) > 1:
+            raise RecipeError(
+                f"the variants train on different data: {', '.join(dict.fromkeys(sources))}",
+                hint="accuracies on different images cannot be compared in pairs; name the data as DATA",
+            )
+        return sources[0]
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of the comparison."""

@@ -83,9 +83,8 @@ def compare(
     experiment = Experiment(
         config=config, variants=variants_of(choices, pairs=config.pairs), base=base, devices=tuple(devices)
     )
-    experiment.check()
+    stem = f"compare-{Path(experiment.check()).stem}"
     experiment = with_devices(experiment)
-    stem = f"compare-{Path(recipe.data.source).stem}"
     folder = create_named(recipe.run.root.expanduser(), recipe.run.name, stem=stem)
     comparison = next(
         event.comparison for event in comparing(experiment, folder, stop=stop) if isinstance(event, Compared)
