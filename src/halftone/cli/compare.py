@@ -89,14 +89,15 @@ def compare(
         _refuse_with(runs, "--runs", DATA=data, vary=vary, resume=resume, recipe=recipe, devices=devices)
         return _of_folders(runs, judging, settings, json=json)
     if resume is not None:
-        _refuse_with((resume,), "--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, settings=settings)
+        others = {name: value for name, value in settings.items() if value}
+        _refuse_with((resume,), "--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, **others)
         return _go_on(resume, judging, json=json)
     where, base = _base(data, recipe, settings)
     from halftone.compare.devices import with_devices
     from halftone.compare.experiment import Experiment
     from halftone.compare.records import CompareConfig
     from halftone.compare.vary import parse_varied, variants_of
-    from halftone.run.folder import create_named
+    from halftone.run.folder import create_named, plain_name
 
     experiment = Experiment(
         config=CompareConfig.parse({**judging, "pairs": pairs}),
@@ -105,7 +106,7 @@ def compare(
         devices=tuple(devices.split(",")) if devices else (),
         command=_typed(),
     )
-    stem = f"compare-{Path(experiment.check()).stem}"
+    stem = f"compare-{plain_name(experiment.check())}"
     experiment = with_devices(experiment)
     folder = create_named(where.root.expanduser(), where.name, stem=stem)
     return _run(experiment, folder, json=json)

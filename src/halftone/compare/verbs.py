@@ -12,7 +12,7 @@ from halftone.compare.records import CompareConfig, Comparison, Outcome, Verdict
 from halftone.compare.results import write_results
 from halftone.compare.tables import OF_RUNS, Value
 from halftone.compare.vary import check_varied, variants_of
-from halftone.run.folder import create_named
+from halftone.run.folder import create_named, plain_name
 from halftone.run.recipe import Recipe
 from halftone.run.stopping import StopRequest
 
@@ -83,7 +83,7 @@ def compare(
     experiment = Experiment(
         config=config, variants=variants_of(choices, pairs=config.pairs), base=base, devices=tuple(devices)
     )
-    stem = f"compare-{Path(experiment.check()).stem}"
+    stem = f"compare-{plain_name(experiment.check())}"
     experiment = with_devices(experiment)
     folder = create_named(recipe.run.root.expanduser(), recipe.run.name, stem=stem)
     comparison = next(

@@ -182,7 +182,7 @@ def create_named(root: Path, name: str | None, *, stem: str) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if name is None:
-            return numbered(root, plain_name(stem)).resolve()
+            return numbered(root, stem).resolve()
         path = root / name
         if path.is_dir() and any(path.iterdir()):
             raise RecipeError(f"the folder {path} is taken", hint="choose another --name, or go on with it: --resume")

@@ -30,8 +30,6 @@ _DRIFT = (3.0, 0.25)
 """The same for a level that has risen above its lowest, and for two losses in a row above that of the first step."""
 _RISEN = (1.5, 0.1)
 """The same, for the rate to rise no further until the level has come back."""
-_MOST = 4
-"""Times the planned length, and no longer."""
 _SLOWER = 0.5
 """Factor on the slope after an incident."""
 _SKIPS = 4
@@ -54,11 +52,13 @@ class WarmupDecision:
 
 @dataclass(slots=True)
 class AdaptiveWarmup:
-    """The share of the peak, watched over. `limit` steps if nothing happens; at most four times as many."""
+    """The share of the peak, watched over. `limit` steps if nothing happens; at most `longest`, in trouble."""
 
     limit: int
     start: float
     """The first share of the peak."""
+    longest: int = 0
+    """Steps; 0 stands for four times the limit."""
     since: int = 0
     """The step in which the present stretch begins."""
     share_then: float = field(init=False)
@@ -87,6 +87,7 @@ class AdaptiveWarmup:
 
     def __post_init__(self) -> None:
         """Aim at the peak in a straight line."""
+        self.longest = self.longest or 4 * self.limit
         self.share_then = self.start
         self.slope = (1 - self.start) / max(self.limit, 1)
 
@@ -95,7 +96,7 @@ class AdaptiveWarmup:
         """The step in which the warmup ends, as it looks now."""
         if self.finished is not None:
             return self.finished
-        return min(self._arrival, _MOST * self.limit)
+        return min(self._arrival, self.longest)
 
     @property
     def _arrival(self) -> int:
@@ -135,7 +136,7 @@ class AdaptiveWarmup:
         if step >= self.end:
             self.peak = self.share(step)
             self.finished = step
-            reason = f"after {_MOST} times the planned {self.limit} steps, training is not stable at more"
+            reason = f"after {self.longest} steps instead of the planned {self.limit}, training is not stable at more"
             return WarmupDecision("lowered", self.peak, reason)
         return self._weigh(step, update_ratio)
 
@@ -183,7 +184,7 @@ class AdaptiveWarmup:
         now = self.peak if self.finished is not None else self.share(step)
         share = now * _BACK_OFF
         action: Action = "backed off"
-        if self.finished is not None or step >= _MOST * self.limit:
+        if self.finished is not None or step >= self.longest:
             self.peak, action = share, "lowered"
             self.finished = step if self.finished is None else self.finished
         self._go_on_from(step, share, hold=self._pause)

@@ -19,6 +19,8 @@ _WARMUPS: dict[WarmupShape, Callable[[int, int, float], float]] = {
     "cosine": curves.cosine_warmup,
     "constant": curves.constant_warmup,
 }
+_LONGEST = 0.4
+"""Of the run: what an adaptive warmup may take at most, unless more was planned; and at most four times its plan."""
 _EXPONENTIAL_END = 0.01
 ONE_CYCLE_END = 4e-6
 """The last rate of a one-cycle over its peak, as in torch's OneCycleLR: 1/25 of it, over 10,000."""
@@ -55,6 +57,7 @@ def build_schedule(
 
     decay_from(warmup_steps)  # refuses what cannot be
     adaptive = warmup.shape == "adaptive" and warmup_steps > 0
+    longest = min(4 * warmup_steps, max(warmup_steps, round(_LONGEST * total_steps)))
     return Schedule(
         total_steps=total_steps,
         fixed_steps=warmup_steps,
@@ -62,7 +65,7 @@ def build_schedule(
         decay_from=decay_from,
         warmup_end=warmup.end,
         plateau=Plateau(decay.gamma, decay.patience) if decay.shape == "plateau" else None,
-        adaptive=AdaptiveWarmup(warmup_steps, start) if adaptive else None,
+        adaptive=AdaptiveWarmup(warmup_steps, start, longest=longest) if adaptive else None,
         momentum=MomentumCurve(warmup.momentum, momentum, decay.momentum),
         lanes=dict(lanes or {}),
     )

@@ -203,10 +203,12 @@ def weight_decay(name: OptimizerName, *, has_weights: bool) -> Decision[float]:
     return Decision(value, "trained weights need little" if has_weights else "usual for networks from scratch")
 
 
-def warmup_length(*, has_weights: bool) -> Decision[str]:
+def warmup_length(name: OptimizerName, *, has_weights: bool) -> Decision[str]:
     """Choose the length of the warmup."""
     if has_weights:
         return Decision("5%", "trained weights stand a steep start")
+    if name == "muon":
+        return Decision("20%", "Muon's rates are high, and longer warmups let it reach them")
     return Decision("10%", "fresh weights need a gentle start at a high rate")
 
 

@@ -182,7 +182,7 @@ def _settle_training(
     if name == "muon":
         rest_lr = notes.settle("optimizer.rest_lr", rest_lr, decide.rest_rate(lr))
     lr = scaled_rate(asked, lr, batch, notes)
-    warmup, decay, momentum = settle_schedule(recipe, notes, trained=trained)
+    warmup, decay, momentum = settle_schedule(recipe, notes, name=name, trained=trained)
     weights = recipe.weights
     if weights.unfreeze is not None and not weights.freeze:
         notes.note("weights.freeze", BACKBONE, "layers are to thaw, and all but the head can")

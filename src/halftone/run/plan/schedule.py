@@ -1,7 +1,7 @@
 """The part of the plan that concerns the course of the rate: by rule; what is measured refines it."""
 
 from halftone.base.lengths import parse_span
-from halftone.optim.config import OptimizerConfig
+from halftone.optim.config import OptimizerConfig, OptimizerName
 from halftone.run.plan import decide
 from halftone.run.plan.notebook import Notebook
 from halftone.run.recipe import Recipe
@@ -12,13 +12,14 @@ _LOW_MOMENTUM, _HIGH_MOMENTUM = 0.85, 0.95
 
 
 def settle_schedule(
-    recipe: Recipe, notes: Notebook, *, trained: bool
+    recipe: Recipe, notes: Notebook, *, name: OptimizerName, trained: bool
 ) -> tuple[WarmupConfig, DecayConfig, dict[str, float]]:
     """Settle warmup and decay by rule.
 
     Args:
         recipe: the wish.
         notes: where choices are written down.
+        name: of the optimizer.
         trained: whether the run starts from trained weights.
 
     Returns:
@@ -32,7 +33,7 @@ def settle_schedule(
     elif shape == "auto":
         shape = "adaptive" if length == "auto" else "linear"
     if length == "auto":
-        choice = decide.cycle_length() if cycle else decide.warmup_length(has_weights=trained)
+        choice = decide.cycle_length() if cycle else decide.warmup_length(name, has_weights=trained)
         length = parse_span(notes.settle("warmup.length", "auto", choice))
     if start == "auto":
         start = min(decide.CYCLE_START if cycle else FIRST_SHARE, asked.end)
