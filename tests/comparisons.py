@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from halftone.compare.records import EpochPoint, Outcome, Variant
+from halftone.comparison.records import EpochPoint, Outcome, Variant
 from halftone.metrics.report import Metrics
 
 FINE = 10**9

@@ -44,8 +44,8 @@ NETWORKS: Mapping[str, Inits] = {
     "plain10_sigmoid": _SIGMOID,
 }
 LIMITS: Mapping[str, Inits] = {
-    **{f"plain{depth}": {"xavier": {"scheme": "xavier"}} for depth in (8, 12, 18, 20, 22, 24, 30)},
-    "plain16": {f"xavier, gain {gain:g}": {"scheme": "xavier", "gain": gain} for gain in (1, 2, 2.5, 3, 4)},
+    **{f"plain{depth}": {"xavier": {"scheme": "xavier"}} for depth in (8, 12, 18, 19, 20, 22)},
+    "plain16": {f"xavier, gain {gain:g}": {"scheme": "xavier", "gain": gain} for gain in (1, 1.5, 2, 2.5, 3, 4)},
 }
 """The factor grows with the depth, by the root of 2 per layer, and with the gain."""
 _COLOURS = (BLUE, ORANGE, GREEN)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         ResourceError,
         UnreadableImage,
     )
-    from halftone.compare.verbs import ComparisonRun, compare
+    from halftone.comparison.verbs import ComparisonRun, compare
     from halftone.diagnose.precision import diagnose_precision
     from halftone.precision.config import PrecisionConfig
     from halftone.precision.verbs import Precision
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Classifier": "halftone.run.inference",
-    "ComparisonRun": "halftone.compare.verbs",
+    "ComparisonRun": "halftone.comparison.verbs",
     "DataError": "halftone.base.errors",
     "Diverged": "halftone.base.errors",
     "HalftoneError": "halftone.base.errors",
@@ -55,7 +55,7 @@ _WHERE = {
     "Run": "halftone.verbs",
     "StopRequest": "halftone.run.stopping",
     "UnreadableImage": "halftone.base.errors",
-    "compare": "halftone.compare.verbs",
+    "compare": "halftone.comparison.verbs",
     "diagnose_precision": "halftone.diagnose.precision",
     "evaluate_run": "halftone.run.inference",
     "events": "halftone.run",

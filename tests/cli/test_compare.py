@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halftone.cli.main import main
-from halftone.compare.records import Comparison
+from halftone.comparison.records import Comparison
 
 SMALL = ["--model", "cnn", "--epochs", "1", "--max-steps", "4", "--precision", "fp32", "--optimizer", "sgd"]
 

@@ -13,7 +13,7 @@ from torch import nn
 from halftone.base.errors import RecipeError
 from halftone.diagnose.weights import DiagnosedWeights, diagnose_weights
 from halftone.diagnose.weights_figure import weights_figure
-from halftone.diagnose.weights_verdict import TOLERANCE, LayerHealth, judge
+from halftone.diagnose.weights_verdict import STRONGER, WEAKER, LayerHealth, judge
 from halftone.report.figures import to_png
 from halftone.run import start
 from halftone.run.recipe import Recipe
@@ -204,10 +204,13 @@ def row(number: int, **values: Any) -> LayerHealth:
     ("first", "second", "outcome", "words"),
     [
         ({}, {}, "healthy", "activations keep their size and gradients keep their size over 2 layers"),
-        ({}, {"std": 1.01 / TOLERANCE}, "healthy", "activations fall by a factor of 9.9e+02"),
-        ({}, {"std": 0.99 / TOLERANCE}, "vanishes", "activations fall by a factor of 1e+03 over 2 layers; expect a l"),
-        ({"gradient": 0.01 / TOLERANCE}, {}, "vanishes", "gradients fall by a factor of 1e+05 over 2 layers; expect n"),
-        ({}, {"std": 1.01 * TOLERANCE}, "explodes", "activations grow by a factor of 1e+03"),
+        ({}, {"std": 1.01 / WEAKER}, "healthy", "activations fall by a factor of 9.9e+02"),
+        ({}, {"std": 0.99 / WEAKER}, "vanishes", "activations fall by a factor of 1e+03 over 2 layers; expect a l"),
+        ({"gradient": 0.01 / WEAKER}, {}, "vanishes", "gradients fall by a factor of 1e+05 over 2 layers; expect n"),
+        ({}, {"std": 0.99 * STRONGER["activations"]}, "healthy", "activations grow by a factor of 99"),
+        ({}, {"std": 1.01 * STRONGER["activations"]}, "explodes", "activations grow by a factor of 1e+02"),
+        ({"gradient": 0.9 * STRONGER["gradients"]}, {}, "healthy", "gradients grow by a factor of 9e+02"),
+        ({"gradient": 1.1 * STRONGER["gradients"]}, {}, "explodes", "gradients grow by a factor of 1.1e+03"),
         ({}, {"std": None, "finite": False}, "explodes", "the numbers of l1 are not finite"),
         ({"gradient": 0.0}, {"dead": 1.0, "activation_std": 0.0}, "vanishes", "l1 gives the same for every image"),
         ({"gradient": 0.0}, {}, "vanishes", "no gradient reaches l0"),
@@ -240,7 +243,7 @@ def test_the_picture_shows_a_line_for_each_start(thirty: DiagnosedWeights) -> No
     for axes in figure.axes:
         assert [text.get_text() for text in axes.texts] == ["explodes", "healthy", "vanishes"]
         low, high = axes.get_ylim()
-        assert low < 1 / TOLERANCE and high > TOLERANCE
+        assert low < 1 / WEAKER and high > STRONGER["gradients"]
         lines = axes.get_lines()
         assert len(lines) == 4 and all(len(line.get_xdata()) == 29 for line in lines)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

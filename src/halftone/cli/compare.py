@@ -14,8 +14,8 @@ from halftone.cli.train import Data, Json, RecipeFile, gather, stopping
 from halftone.run.config import RunConfig
 
 if TYPE_CHECKING:
-    from halftone.compare.experiment import Experiment
-    from halftone.compare.records import Comparison
+    from halftone.comparison.experiment import Experiment
+    from halftone.comparison.records import Comparison
 
 _JUDGING = ("seeds", "measure", "margin", "confidence", "target", "until")
 """Settings that may still change when a comparison goes on."""
@@ -93,10 +93,10 @@ def compare(
         _refuse_with((resume,), "--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, **others)
         return _go_on(resume, judging, json=json)
     where, base = _base(data, recipe, settings)
-    from halftone.compare.devices import with_devices
-    from halftone.compare.experiment import Experiment
-    from halftone.compare.records import CompareConfig
-    from halftone.compare.vary import parse_varied, variants_of
+    from halftone.comparison.devices import with_devices
+    from halftone.comparison.experiment import Experiment
+    from halftone.comparison.records import CompareConfig
+    from halftone.comparison.vary import parse_varied, variants_of
     from halftone.run.folder import create_named, plain_name
 
     experiment = Experiment(
@@ -133,8 +133,8 @@ def _typed() -> str:
 
 
 def _go_on(folder: Path, judging: Mapping[str, str], *, json: bool) -> int:
-    from halftone.compare.experiment import Experiment
-    from halftone.compare.records import CompareConfig
+    from halftone.comparison.experiment import Experiment
+    from halftone.comparison.records import CompareConfig
 
     folder = folder.expanduser().resolve()
     before = Experiment.load(folder)
@@ -144,7 +144,7 @@ def _go_on(folder: Path, judging: Mapping[str, str], *, json: bool) -> int:
 
 def _run(experiment: "Experiment", folder: Path, *, json: bool) -> int:
     from halftone.cli.compare_table import watched
-    from halftone.compare.experiment import Compared, comparing
+    from halftone.comparison.experiment import Compared, comparing
 
     with stopping() as stop:
         for event in watched(comparing(experiment, folder, stop=stop)):
@@ -154,8 +154,8 @@ def _run(experiment: "Experiment", folder: Path, *, json: bool) -> int:
 
 
 def _of_folders(runs: tuple[str, ...], judging: Mapping[str, str], settings: dict[str, Any], *, json: bool) -> int:
-    from halftone.compare.existing import compare_folders, parse_groups
-    from halftone.compare.records import CompareConfig
+    from halftone.comparison.existing import compare_folders, parse_groups
+    from halftone.comparison.records import CompareConfig
     from halftone.run.folder import create_named
     from halftone.run.recipe import Recipe
 
@@ -168,7 +168,7 @@ def _of_folders(runs: tuple[str, ...], judging: Mapping[str, str], settings: dic
 
 
 def _finish(comparison: "Comparison", folder: Path, *, json: bool) -> int:
-    from halftone.compare.results import write_results
+    from halftone.comparison.results import write_results
 
     page = write_results(comparison, folder)
     if json:

@@ -10,11 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from halftone.compare.experiment import Begun, Compared, CompareEvent, RunDone
-from halftone.compare.pairing import measured
-from halftone.compare.pool import Job, RunBegun, RunEpoch
-from halftone.compare.records import Outcome, Variant, Verdict
-from halftone.compare.wording import amount, short_names
+from halftone.comparison.experiment import Begun, Compared, CompareEvent, RunDone
+from halftone.comparison.pairing import measured
+from halftone.comparison.pool import Job, RunBegun, RunEpoch
+from halftone.comparison.records import Outcome, Variant, Verdict
+from halftone.comparison.wording import amount, short_names
 
 
 def watched(events: Iterator[CompareEvent]) -> Iterator[CompareEvent]:

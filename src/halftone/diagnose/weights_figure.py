@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from halftone.diagnose.weights import DiagnosedWeights
-from halftone.diagnose.weights_verdict import TOLERANCE, gradient_above
+from halftone.diagnose.weights_verdict import STRONGER, WEAKER, gradient_above
 from halftone.report.figures import BLUE, GREEN, INK, ORANGE, panels
 
 _COLOURS = (BLUE, ORANGE, "#8e5bd0", "#c2a012", "#19a3b5", INK)
 _RED, _GRAY = "#c0392b", "#7b8794"
-_AT_LEAST = 30 * TOLERANCE
-"""Up to where the picture reaches both ways, so that what is not healthy has its place."""
+_BEYOND = 30
+"""How many times further than the limits the picture reaches, at least, so that what is not healthy has its place."""
 
 
 def weights_figure(diagnosed: DiagnosedWeights) -> Figure:
@@ -31,8 +31,8 @@ def weights_figure(diagnosed: DiagnosedWeights) -> Figure:
         outputs, gradients = [layer.std for layer in hidden], [layer.gradient for layer in hidden]
         _draw(up, outputs, outputs, label, colour)
         _draw(down, gradients, [gradient_above(found.layers), *gradients[::-1]], label, colour)
-    _finish(up, "Outputs going up, over those of the first layer", side="left")
-    _finish(down, "Gradients coming down, over those at the head", side="right")
+    _finish(up, "Outputs going up, over those of the first layer", STRONGER["activations"], side="left")
+    _finish(down, "Gradients coming down, over those at the head", STRONGER["gradients"], side="right")
     figure.legend(*up.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
     return figure
 
@@ -45,15 +45,15 @@ def _draw(axes: Axes, values: Sequence[float | None], origin: Sequence[float | N
     axes.plot(range(1, len(shares) + 1), shares, label=label, color=colour, marker=marker, markersize=3)
 
 
-def _finish(axes: Axes, name: str, *, side: str) -> None:
+def _finish(axes: Axes, name: str, limit: float, *, side: str) -> None:
     """Name a panel, and the regions of the verdict on the side where all lines begin at one."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    low, high = min(low, 1 / _AT_LEAST), max(high, _AT_LEAST)
+    low, high = min(low, 1 / WEAKER / _BEYOND), max(high, limit * _BEYOND)
     axes.set_ylim(low, high)
     place = 0.015 if side == "left" else 0.985
-    regions = (("explodes", TOLERANCE, high, _RED), ("healthy", 1 / TOLERANCE, TOLERANCE, GREEN),
-               ("vanishes", low, 1 / TOLERANCE, _GRAY))  # fmt: skip
+    regions = (("explodes", limit, high, _RED), ("healthy", 1 / WEAKER, limit, GREEN),
+               ("vanishes", low, 1 / WEAKER, _GRAY))  # fmt: skip
     for outcome, bottom, top, colour in regions:
         axes.axhspan(bottom, top, color=colour, alpha=0.11, linewidth=0)
         axes.annotate(

@@ -7,13 +7,15 @@ from typing import Literal
 from halftone.base.errors import listed
 from halftone.base.records import Record
 
-TOLERANCE = 1000.0
-"""How many times weaker or stronger the last layer's numbers may be than the first one's.
+WEAKER = 1000.0
+"""How many times weaker activations or gradients may be at the end of their way than at its beginning.
 
-Set by experiment: see "How the limit was found" in the guide.
+Set by experiment, as all of these: see "How the limits were found" in the guide.
 """
-_LOST = 10_000.0
-"""Where networks of that experiment no longer began to learn at all."""
+STRONGER = {"activations": 100.0, "gradients": 1000.0}
+"""How many times stronger they may be."""
+_LOST = 3000.0
+"""How many times weaker they are where networks no longer began to learn at all."""
 _MANY = 0.5
 """Share of dead units in a layer, or of saturated numbers, that is worth a word."""
 
@@ -108,11 +110,11 @@ def _silent(hidden: Sequence[LayerHealth]) -> str | None:
 
 def _compared(said: Mapping[str, float], num_layers: int) -> tuple[Outcome, str]:
     """Say what ratios mean, the worst of them first."""
-    least, most = min(said, key=lambda name: said[name]), max(said, key=lambda name: said[name])
-    if said[most] > TOLERANCE:
-        text = f"{most} grow by a factor of {said[most]:.2g} over {num_layers} layers; expect it to diverge"
-        return "explodes", text
-    if said[least] < 1 / TOLERANCE:
+    least, most = min(said, key=lambda name: said[name]), max(said, key=lambda name: said[name] / STRONGER[name])
+    if said[most] > STRONGER[most]:
+        expected = "divergence, or a long way back"
+        return "explodes", f"{most} grow by a factor of {said[most]:.2g} over {num_layers} layers; expect {expected}"
+    if said[least] < 1 / WEAKER:
         expected = "no learning" if said[least] < 1 / _LOST else "a late start, or no learning"
         text = f"{least} fall by a factor of {1 / said[least]:.2g} over {num_layers} layers; expect {expected}"
         return "vanishes", text
