@@ -86,8 +86,8 @@ def _line(text: str | None) -> str:
 def public_names() -> str:
     """List the public names, each with its docstring."""
     groups = {
-        "Verbs": ("train", "resume", "training", "resuming", "make_plan", "evaluate_run"),
-        "Things": ("Recipe", "Run", "Classifier", "Precision", "StopRequest"),
+        "Verbs": ("train", "resume", "training", "resuming", "make_plan", "evaluate_run", "compare"),
+        "Things": ("Recipe", "Run", "Classifier", "Precision", "StopRequest", "ComparisonRun"),
         "Errors": tuple(name for name, place in halftone._WHERE.items() if place == "halftone.base.errors"),
     }
     lines = ["# Python", "", "Everything here is imported as `import halftone as ht`."]
