@@ -108,7 +108,7 @@ def _train(job: Job, root: str) -> Outcome:
 
 
 def train_by_command(flags: Sequence[str]) -> list[dict[str, str]]:
-    """Train by halftone's own command line and return the rows of results.csv; `flags` stand behind `halftone train`."""
+    """Train by the command line, with `flags` behind `halftone train`, and return the rows of results.csv."""
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["--run.root", folder, "--no-run.report", "--no-run.tensorboard", "--name", "one", "--json"]
         words = [sys.executable, "-m", "halftone", "train", *flags, *quiet]
