@@ -8,7 +8,7 @@ import pytest
 from halftone.cli.main import main
 from halftone.comparison.records import Comparison
 
-SMALL = ["--model", "cnn", "--epochs", "1", "--max-steps", "4", "--precision", "fp32", "--optimizer", "sgd"]
+SMALL = ["--model", "plain4", "--epochs", "1", "--max-steps", "4", "--precision", "fp32", "--optimizer", "sgd"]
 
 
 def test_a_comparison_from_the_command_line(

@@ -12,14 +12,14 @@ from halftone.comparison.existing import compare_folders, parse_groups
 from halftone.comparison.experiment import Begun, Compared, CompareEvent, Experiment, RunDone, comparing
 from halftone.comparison.outcome import Watched
 from halftone.comparison.pool import RunEpoch
-from halftone.comparison.records import CompareConfig, Comparison
+from halftone.comparison.records import CompareConfig, Comparison, Outcome
 from halftone.comparison.results import write_results
 from halftone.comparison.vary import parse_varied, variants_of
 from halftone.run.stopping import StopRequest
 
 BASE = {
     "data": {"source": "digits"},
-    "model": "cnn",
+    "model": "plain4",
     "epochs": 2,
     "max_steps": 20,
     "batch_size": 128,
@@ -89,7 +89,12 @@ def test_a_variant_that_diverges_is_a_result(finished: tuple[Path, Comparison, l
     wild = [outcome for outcome in comparison.outcomes if outcome.variant == "lr=1e6"]
     assert {outcome.status for outcome in wild} <= {"diverged", "finished"}
     (verdict,) = comparison.verdicts
-    assert verdict.kind in ("diverges", "worse", "not shown")
+    assert verdict.kind not in ("equivalent", "better")
+    assert any(outcome.skipped_steps or outcome.status == "diverged" or _guesses(outcome) for outcome in wild)
+
+
+def _guesses(outcome: Outcome) -> bool:
+    return outcome.metrics is not None and (outcome.metrics.accuracy or 0) < 0.3
 
 
 def test_nothing_is_trained_twice_and_more_seeds_are_added(
@@ -138,7 +143,7 @@ def _noted(events: Iterator[CompareEvent], seen: list[str]) -> Iterator[CompareE
 
 
 def test_a_run_whose_process_is_killed_is_a_result_and_is_tried_again(tmp_path: Path) -> None:
-    wish = experiment("batch_size=128,64", seeds=1, epochs=40, max_steps=400)
+    wish = experiment("batch_size=128,64", seeds=1, epochs=4, max_steps=44)
     killed = False
     done: list[str] = []
     for event in comparing(wish, tmp_path):
