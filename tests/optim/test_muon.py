@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from halftone.optim import muon
 from halftone.optim.build import build_optimizer
 from halftone.optim.config import OptimizerConfig
 from halftone.optim.muon import Muon, orthogonalise
@@ -28,6 +29,13 @@ def copies(*shapes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
     return ours, copy.deepcopy(ours)
 
 
+@pytest.fixture
+def _in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterate in bf16 as torch does, also where the processor has to emulate it and we would not."""
+    monkeypatch.setattr(muon, "_multiplies_bf16", lambda device: True)
+
+
+@pytest.mark.usefixtures("_in_bf16")
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.95])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_on_matrices_it_is_torch_muon_to_the_bit(momentum: float, decay: float) -> None:
@@ -51,6 +59,7 @@ def test_the_rest_is_torch_adamw_to_the_bit(fused: bool | None) -> None:
     assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.usefixtures("_in_bf16")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_filters_are_flattened_to_matrices(layout: torch.memory_format) -> None:
     torch.manual_seed(0)
