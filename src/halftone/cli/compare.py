@@ -86,11 +86,11 @@ def compare(
     given = dict(zip(_JUDGING, (seeds, measure, margin, confidence, target, until), strict=True))
     judging = {name: value for name, value in given.items() if value is not None}
     if runs:
-        _refuse_with(runs, "--runs", DATA=data, vary=vary, resume=resume, recipe=recipe, devices=devices)
+        _refuse_with("--runs", DATA=data, vary=vary, resume=resume, recipe=recipe, devices=devices)
         return _of_folders(runs, judging, settings, json=json)
     if resume is not None:
         others = {name: value for name, value in settings.items() if value}
-        _refuse_with((resume,), "--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, **others)
+        _refuse_with("--resume", DATA=data, vary=vary, recipe=recipe, devices=devices, **others)
         return _go_on(resume, judging, json=json)
     where, base = _base(data, recipe, settings)
     from halftone.comparison.devices import with_devices
@@ -120,9 +120,9 @@ def _base(data: str | None, file: Path | None, settings: dict[str, Any]) -> tupl
     return wish.run, {**base, "run": run} if run else base
 
 
-def _refuse_with(values: tuple[Any, ...], flag: str, **others: Any) -> None:
+def _refuse_with(flag: str, **others: Any) -> None:
     extra = [name if name == "DATA" else f"--{name}" for name, value in others.items() if value]
-    if values and extra:
+    if extra:
         raise RecipeError(
             f"{flag} takes no {', '.join(extra)}", hint="leave that out, or start a new comparison without it"
         )

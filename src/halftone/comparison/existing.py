@@ -6,7 +6,7 @@ from pathlib import Path
 from halftone.base.errors import RecipeError
 from halftone.comparison.notes import notes_of, surroundings
 from halftone.comparison.outcome import read_outcome, read_predictions
-from halftone.comparison.pairing import auto_target
+from halftone.comparison.pairing import target_of
 from halftone.comparison.records import CompareConfig, Comparison, Outcome, Variant
 from halftone.comparison.verdict import judge
 from halftone.run.folder import RunFolder
@@ -47,7 +47,7 @@ def compare_folders(groups: Mapping[str, Sequence[Path]], config: CompareConfig,
     variants = tuple(Variant(name=name, changes={}) for name in groups)
     outcomes = [outcome for name, paths in groups.items() for outcome in _read_group(name, paths)]
     _check_partners(groups, outcomes)
-    target = auto_target(outcomes) if config.target == "auto" else config.target
+    target = target_of(config, outcomes)
     places = {(outcome.variant, outcome.seed): Path(outcome.folder) for outcome in outcomes}
     verdicts = judge(
         variants,

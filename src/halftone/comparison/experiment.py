@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from halftone.base.errors import Interrupted, ModelFileError, RecipeError
-from halftone.base.files import storage_error
+from halftone.base.files import make_folder
 from halftone.base.records import Record, read_yaml, write_yaml
+from halftone.comparison.agreement import Predicted
 from halftone.comparison.notes import notes_of, surroundings
 from halftone.comparison.outcome import Watched, read_outcome, read_predictions
-from halftone.comparison.pairing import auto_target
+from halftone.comparison.pairing import target_of
 from halftone.comparison.pool import Job, RunBegun, RunEnded, RunEpoch, train_jobs
 from halftone.comparison.records import CompareConfig, Comparison, Outcome, Variant, Verdict
 from halftone.comparison.sequential import is_decided
 from halftone.comparison.vary import recipe_of, settings_of
-from halftone.comparison.verdict import judge
+from halftone.comparison.verdict import Predictions, judge
 from halftone.run.folder import RunFolder
 from halftone.run.recipe import merge
 from halftone.run.stopping import StopRequest, interrupted
@@ -142,18 +143,16 @@ class _UnderWay:
 
     def target(self) -> float | None:
         """Return the accuracy to which time is taken."""
-        asked = self.experiment.config.target
-        return auto_target(self.ordered()) if asked == "auto" else asked
+        return target_of(self.experiment.config, self.ordered())
 
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """Judge what there is."""
-        return judge(
-            self.experiment.variants,
-            self.ordered(),
-            self.experiment.config,
-            target=self.target(),
-            predictions=lambda variant, seed: read_predictions(self.folder / self.outcomes[variant, seed].folder),
-        )
+    def verdicts(self, predictions: Predictions | None = None) -> tuple[Verdict, ...]:
+        """Judge what there is; without predictions, whose files are long, all but the agreement image by image."""
+        variants, config = self.experiment.variants, self.experiment.config
+        return judge(variants, self.ordered(), config, target=self.target(), predictions=predictions)
+
+    def predictions(self, variant: str, seed: int) -> Predicted | None:
+        """Read what the best weights of a run take the validation images for."""
+        return read_predictions(self.folder / self.outcomes[variant, seed].folder)
 
     def jobs(self) -> Iterator[Job]:
         """Yield what is still to be trained: seed by seed, so that variants take turns, and each is first in turn."""
@@ -191,10 +190,7 @@ def comparing(experiment: Experiment, folder: Path, *, stop: StopRequest | None 
         ResourceError: the folder cannot be written, or another process works in it.
     """
     stop = stop or StopRequest()
-    try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
+    make_folder(folder / "runs")
     with RunFolder(folder).held():
         experiment.save(folder)
         state = _UnderWay(folder, experiment)
@@ -236,7 +232,7 @@ def _conclude(state: _UnderWay) -> Comparison:
         config=experiment.config,
         variants=experiment.variants,
         outcomes=outcomes,
-        verdicts=state.verdicts(),
+        verdicts=state.verdicts(state.predictions),
         target=state.target(),
         notes=tuple(
             notes_of(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from halftone.comparison.records import Measure, Outcome
+from halftone.comparison.records import CompareConfig, Measure, Outcome
 
 COUNTED_IN_IMAGES: tuple[Measure, ...] = ("accuracy", "precision", "recall", "f1")
 """Measures that change in steps, of about one image among all."""
@@ -51,6 +51,11 @@ def auto_target(outcomes: Iterable[Outcome]) -> float | None:
     ]
     best = [accuracy for accuracy in found if accuracy is not None]
     return min(best) if best and len(best) == len(found) else None
+
+
+def target_of(config: CompareConfig, outcomes: Iterable[Outcome]) -> float | None:
+    """Return the accuracy to which time is taken: the one that was asked for, or what every run reaches."""
+    return auto_target(outcomes) if config.target == "auto" else config.target
 
 
 def seconds_to(target: float, outcome: Outcome) -> float | None:

@@ -11,6 +11,7 @@ JSON on standard output; when standard input closes, a run under way is asked to
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -60,7 +61,7 @@ class _Watch:
                 self.meter = found if isinstance(found, EnergyMeter) else None
                 self.seen = self.seen.replaced(no_joules=found if isinstance(found, str) else "")
             case Started() if not event.tried:
-                digests = Digests(weights=event.weights_digest, order=event.order_digest)
+                digests = Digests(weights=event.weights_digest(), order=event.order_digest())
                 self.seen = self.seen.replaced(digests=digests)
                 self.joules_before = self._read()
             case Started():
@@ -129,8 +130,7 @@ def _can_go_on(folder: Path) -> bool:
     try:
         load_newest(RunFolder(folder).checkpoints)
     except ModelFileError:
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
+        shutil.rmtree(folder)
         return False
     return True
 

@@ -1,5 +1,6 @@
 """What a run says: the loop's events, and those around them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +67,10 @@ class Started:
     """Epochs that were done before."""
     validation: Labelled
     """The validation images, for those who want to show some."""
-    weights_digest: str
-    """A short hash of all parameters and buffers as they stand now."""
-    order_digest: str
-    """A short hash of the order of the images in the epoch to come."""
+    weights_digest: Callable[[], str]
+    """Makes a short hash of all parameters and buffers as they stand when it is called."""
+    order_digest: Callable[[], str]
+    """Makes a short hash of the order of the images in the epoch to come."""
 
 
 @dataclass(slots=True)

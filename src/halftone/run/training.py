@@ -186,8 +186,8 @@ def _started(run: _Run) -> Started:
         progress.tried,
         progress.epoch,
         run.prepared.validation,
-        weights_digest=digest_of(*session.model.state_dict().values()),
-        order_digest=digest_of(torch.from_numpy(session.order(progress.epoch))),
+        weights_digest=lambda: digest_of(*session.model.state_dict().values()),
+        order_digest=lambda: digest_of(torch.from_numpy(session.order(progress.epoch))),
     )
 
 

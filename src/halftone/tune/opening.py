@@ -10,7 +10,7 @@ from typing import Any
 
 from halftone.base.errors import RecipeError
 from halftone.base.extras import require
-from halftone.base.files import storage_error
+from halftone.base.files import make_folder
 from halftone.data.open import settled_source
 from halftone.run.folder import check_free, plain_name
 from halftone.run.plan.make import make_plan
@@ -78,11 +78,8 @@ def open_study(
     if not holds(file, name):
         check_free(recipe)
         make_plan(recipe, data=data)  # what is wrong with the request is said before anything is written
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from error
+    make_folder(folder)
+    make_folder(file.parent)
     search = open_search(
         file,
         name,
