@@ -1,6 +1,7 @@
 """A network on trial: steps that change nothing, gradients and memory that can be compared."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from halftone.precision.config import PrecisionConfig
+from halftone.precision.layer_times import slower_layers
 from halftone.precision.policy import own_format
 from halftone.precision.trial import Candidate, Trial
 
@@ -82,6 +84,14 @@ def test_gradients_come_without_the_loss_scale(scale: float) -> None:
     result = tried.agreement(config, reference)
     assert result.cosine > 0.999
     assert result.relative_error < 0.05  # with the scale on them, it would be seven or more
+
+
+def test_gradients_that_were_left_on_the_network_are_not_added_to() -> None:
+    tried = trial()
+    expected = tried.gradients(PrecisionConfig(mode="fp32"))
+    slower_layers(tried, PrecisionConfig(mode="bf16-true"), until=math.inf)
+    found = tried.gradients(PrecisionConfig(mode="fp32"))
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
 
 
 def test_dropout_falls_equally_for_every_candidate() -> None:

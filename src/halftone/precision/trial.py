@@ -149,7 +149,8 @@ class Trial:
         precision.backward(loss)
 
     def _prepared(self, config: PrecisionConfig) -> Precision:
-        """Return the verbs of a candidate. Each lays its policy on the network, in place of the last one's."""
+        """Return the verbs of a candidate, without gradients; its policy takes the place of the last one's."""
+        self._model.zero_grad()
         # a rate of zero: the weights stay, and each step does the same work
         optimizer = torch.optim.SGD(self._model.parameters(), lr=0.0, momentum=0.9)
         return Precision(config, self._model, optimizer)
