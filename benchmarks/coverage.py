@@ -20,9 +20,9 @@ from rich.progress import track
 from benchmarks import harness
 from halftone.base.files import write_json, write_text
 from halftone.comparison.records import CompareConfig, Outcome, Variant, Verdict
-from halftone.comparison.sequential import FIRST_LOOK, is_decided, num_looks
-from halftone.comparison.statistics import Sample, equivalence, further_pairs, summarise
-from halftone.comparison.verdict import judge
+from halftone.comparison.verdicts.sequential import FIRST_LOOK, is_decided, num_looks
+from halftone.comparison.verdicts.statistics import Sample, equivalence, further_pairs, summarise
+from halftone.comparison.verdicts.verdict import judge
 from halftone.metrics.report import Metrics
 
 CLAIM = (

@@ -102,14 +102,14 @@ def _run(stream: Iterator[Event], listeners: Sequence[Listener]) -> Run:
     folder: RunFolder | None = None
     planned = next(iter(stream))
     assert isinstance(planned, Planned)
-    for event in told(chain([planned], stream), [*_usual(planned.plan), *listeners]):
+    for event in told(chain([planned], stream), [*usual_listeners(planned.plan), *listeners]):
         if isinstance(event, Started | Finished):
             folder = event.folder
     assert folder is not None
     return Run(folder.path)
 
 
-def _usual(plan: Plan) -> Iterator[Listener]:
+def usual_listeners(plan: Plan) -> Iterator[Listener]:
     """Yield the listeners of every run: the tables first, from which the report and the trackers read.
 
     Raises:

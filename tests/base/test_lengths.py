@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,7 +15,6 @@ STEPS = st.integers(0, 10**12 - 1).map(lambda amount: Span(float(amount), "it"))
 SHARES = st.decimals(min_value=0, max_value=100, places=4).map(lambda amount: Span(float(amount), "%"))
 
 
-@settings(deadline=None)
 @given(st.one_of(EPOCHS, STEPS, SHARES))
 def test_what_is_written_reads_back(span: Span) -> None:
     again = ADAPTER.validate_python(ADAPTER.dump_python(span))
@@ -62,7 +61,6 @@ def test_B3_lengths_out_of_range_are_refused() -> None:
         parse_span("1.5it")
 
 
-@settings(deadline=None)
 @given(st.one_of(EPOCHS, STEPS, SHARES), st.integers(1, 10_000), st.integers(1, 10**6))
 def test_steps_are_near_the_length_and_never_none_for_a_positive_one(span: Span, per_epoch: int, total: int) -> None:
     steps = span.steps(steps_per_epoch=per_epoch, total_steps=total)

@@ -149,7 +149,7 @@ WISHES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(WISHES)
 def test_a_record_survives_the_way_through_yaml(wish: Wish) -> None:
     text = to_yaml(wish)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from halftone.base.errors import ModelFileError, RecipeError, ResourceError
@@ -16,7 +16,6 @@ from halftone.base.seeds import stream_seed
 from halftone.base.tables import read_table
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63), st.integers(0, 10**6))
 def test_a_stream_is_its_name(seed: int, epoch: int) -> None:
     value = stream_seed(seed, "order", epoch)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from halftone.comparison.pairing import auto_target
 from halftone.comparison.records import (
     CompareConfig,
     Comparison,
@@ -15,7 +14,8 @@ from halftone.comparison.records import (
     Outcome,
     Variant,
 )
-from halftone.comparison.verdict import judge
+from halftone.comparison.verdicts.pairing import auto_target
+from halftone.comparison.verdicts.verdict import judge
 from halftone.metrics.report import Metrics, report
 from halftone.metrics.tally import Tally
 

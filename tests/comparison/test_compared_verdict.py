@@ -10,10 +10,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from comparisons import epochs, outcome, paired, variants
-from halftone.comparison.pairing import auto_target, seconds_to
 from halftone.comparison.records import CompareConfig, Outcome, Variant, Verdict
-from halftone.comparison.verdict import judge
-from halftone.comparison.wording import short_names
+from halftone.comparison.verdicts.pairing import auto_target, seconds_to
+from halftone.comparison.verdicts.verdict import judge
+from halftone.comparison.verdicts.wording import short_names
 
 FP32, BF16 = TWO = variants("fp32", "bf16")
 FP32_F, BF16_F, FP16_F, FP8_F = FOUR = variants("fp32", "bf16", "fp16", "fp8")

@@ -10,11 +10,12 @@ import pytest
 import halftone as ht
 from halftone.comparison.existing import compare_folders, parse_groups
 from halftone.comparison.experiment import Begun, Compared, CompareEvent, Experiment, RunDone, comparing
-from halftone.comparison.outcome import Watched
-from halftone.comparison.pool import RunEpoch
 from halftone.comparison.records import CompareConfig, Comparison, Outcome
 from halftone.comparison.results import write_results
+from halftone.comparison.trainers.outcome import Watched
+from halftone.comparison.trainers.pool import RunEpoch
 from halftone.comparison.vary import parse_varied, variants_of
+from halftone.run.folder import RunFolder
 from halftone.run.stopping import StopRequest
 
 BASE = {
@@ -46,7 +47,7 @@ def result(events: Iterator[CompareEvent]) -> Comparison:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison, list[CompareEvent]]:
     folder = tmp_path_factory.mktemp("comparison")
-    events = list(comparing(experiment("lr=0.05,1e6"), folder))
+    events = list(comparing(experiment("lr=0.05,1e6", run={"tensorboard": True}), folder))
     last = events[-1]
     assert isinstance(last, Compared)
     return folder, last.comparison, events
@@ -82,6 +83,17 @@ def test_each_run_is_measured_by_itself(finished: tuple[Path, Comparison, list[C
         assert outcome.settled["optimizer.lr"] == "0.05"
     assert comparison.environment["torch"]
     assert sum(isinstance(event, RunEpoch) for event in events) >= 4
+
+
+def test_runs_tell_whoever_they_are_asked_to_tell_under_one_group(
+    finished: tuple[Path, Comparison, list[CompareEvent]],
+) -> None:
+    folder, comparison, _ = finished
+    for outcome in comparison.outcomes:
+        run = RunFolder(folder / outcome.folder)
+        assert list(run.path.glob("events.out.tfevents.*"))
+        assert not run.report.exists()
+        assert run.read_plan().settled.run.group == folder.name
 
 
 def test_a_variant_that_diverges_is_a_result(finished: tuple[Path, Comparison, list[CompareEvent]]) -> None:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from comparison.examples import comparison as put_together
 from comparison.examples import diverged, finished, four_variants, many_variants, two_variants
-from halftone.comparison.class_figures import class_effects, drawn_classes
-from halftone.comparison.figures import differences, timelines, write_figures
-from halftone.comparison.looks import COLOURS, lay, looks, shortened
-from halftone.comparison.page import write_page
+from halftone.comparison.pages.class_figures import class_effects, drawn_classes
+from halftone.comparison.pages.figures import differences, timelines, write_figures
+from halftone.comparison.pages.looks import COLOURS, lay, looks, shortened
+from halftone.comparison.pages.page import write_page
+from halftone.comparison.pages.summary import ended, summarised
 from halftone.comparison.records import Comparison, Variant
-from halftone.comparison.summary import ended, summarised
 
 HOSTILE = '<script>alert(1)</script>$a_$&"'
 

@@ -7,8 +7,8 @@ import pytest
 
 from comparisons import outcome, paired, variants
 from halftone.comparison.records import CompareConfig, Outcome, Verdict
-from halftone.comparison.sequential import FIRST_LOOK, is_decided, level, num_looks, of_complete_seeds
-from halftone.comparison.verdict import judge
+from halftone.comparison.verdicts.sequential import FIRST_LOOK, is_decided, level, num_looks, of_complete_seeds
+from halftone.comparison.verdicts.verdict import judge
 
 FP32, BF16 = TWO = variants("fp32", "bf16")
 THREE = variants("fp32", "bf16", "fp16")

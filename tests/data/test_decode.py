@@ -84,7 +84,7 @@ def test_A5_rotten_bits_are_refused_or_decode_but_never_crash() -> None:
         assert decode(bytes(data)).shape == whole.shape
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP"]), st.data())
 def test_A5_any_damage_ends_in_pixels_or_in_one_named_error(kind: str, data: st.DataObject) -> None:
     whole = bytearray(encoded(noise(9, 11), kind))

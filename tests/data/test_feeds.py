@@ -211,7 +211,7 @@ def test_no_images_make_no_batches(photos: Labelled) -> None:
         assert gathered(feed, np.array([], dtype=np.int64)) == []
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(1, 4000), st.integers(1, 4000), st.floats(0.05, 1), st.integers(0, 2**40), st.integers(0, 10**6))
 def test_a_random_box_lies_in_the_picture(height: int, width: int, low: float, seed: int, position: int) -> None:
     box = RandomBox((low, 1.0), seed).draw(height, width, epoch=1, position=position)

@@ -66,7 +66,7 @@ def test_a_picture_of_the_right_size_is_left_as_it_is() -> None:
     assert (fit(picture, spec(16, crop=0.875)) != picture).any()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.integers(1, 40),

@@ -35,7 +35,7 @@ def same_images(part: Labelled, whole: Labelled, indices: Any) -> None:
         assert part.classes[part.labels[index]] == whole.classes[whole.labels[place]]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 11)), st.lists(st.integers(0, 11)))
 def test_a_subset_is_the_chosen_images_in_that_order(first: list[int], second: list[int]) -> None:
     subset = Subset(SOURCE, np.array(first, dtype=np.int64))

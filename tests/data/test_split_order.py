@@ -29,7 +29,7 @@ SETS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=1, ma
 SHARES = st.floats(0.01, 0.99)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(SETS, SHARES, st.integers(0, 2**63 - 1))
 def test_a_split_is_stratified_and_complete(items: list[tuple[int, int]], share: float, seed: int) -> None:
     source = numbered(*map(list, zip(*items, strict=True)))
@@ -49,7 +49,7 @@ def test_a_split_is_stratified_and_complete(items: list[tuple[int, int]], share:
             assert len(inside) == min(max(1, round(share * len(contents))), len(contents) - 1)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SETS, SHARES, st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order(items: list[tuple[int, int]], share: float, random: Any) -> None:
     shuffled = random.sample(items, len(items))
@@ -118,7 +118,7 @@ def test_A1_an_unreadable_image_counts_by_its_name(tmp_path: Path) -> None:
     assert len(content_digests(Subset(source, np.array([], dtype=np.int64)), workers=1)) == 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 500), st.integers(0, 2**62), st.integers(0, 10**6))
 def test_an_epoch_sees_every_image_once(num_images: int, seed: int, epoch: int) -> None:
     order = epoch_order(num_images, seed=seed, epoch=epoch)

@@ -66,7 +66,7 @@ def branches(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 @given(st.recursive(leaves, branches, max_leaves=15))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_any_tree_comes_back_through_json(tree: Any) -> None:
     found, plain = flatten(tree)
     text = json.dumps(plain, allow_nan=False)
@@ -74,9 +74,7 @@ def test_any_tree_comes_back_through_json(tree: Any) -> None:
 
 
 @given(st.recursive(leaves, branches, max_leaves=15))
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_any_tree_comes_back_through_a_file(tmp_path: Path, tree: Any) -> None:
     found, plain = flatten(tree)
     save_sealed(tmp_path / "tree.safetensors", found, {"state": plain})

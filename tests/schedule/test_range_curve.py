@@ -34,7 +34,7 @@ def test_a_clean_curve() -> None:
     assert found.steepest < found.suggestion < found.edge
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1e6), st.integers(0, 2**32 - 1))
 def test_the_scale_of_the_loss_does_not_matter(scale: float, seed: int) -> None:
     losses = curve() * np.exp(np.random.default_rng(seed).normal(0, 0.03, len(RATES)))
@@ -43,7 +43,7 @@ def test_the_scale_of_the_loss_does_not_matter(scale: float, seed: int) -> None:
     np.testing.assert_allclose(one.smoothed * scale, other.smoothed, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1e6))
 def test_the_unit_of_the_rate_does_not_matter(unit: float) -> None:
     one, other = read(curve()), read_range((RATES * unit).tolist(), curve().tolist())
@@ -51,7 +51,7 @@ def test_the_unit_of_the_rate_does_not_matter(unit: float) -> None:
     assert other.edge == pytest.approx(one.edge * unit)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.06))
 def test_noise_moves_the_suggestion_little(seed: int, deviation: float) -> None:
     noise = np.random.default_rng(seed).normal(0, deviation, len(RATES))
@@ -60,7 +60,7 @@ def test_noise_moves_the_suggestion_little(seed: int, deviation: float) -> None:
     assert near(found.edge, read(curve()).edge or 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
     st.floats(2, 1e9),
@@ -73,7 +73,7 @@ def test_early_spikes_are_no_edge(places: list[int], height: float, are_infinite
     assert near(found.suggestion, read(curve()).suggestion or 0, 1.5)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)  # one curve of noise in a thousand does fall
+@settings(max_examples=60, derandomize=True)  # one curve of noise in a thousand does fall
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.1))
 def test_a_loss_that_never_falls_suggests_nothing(seed: int, deviation: float) -> None:
     noise = np.exp(np.random.default_rng(seed).normal(0, deviation, len(RATES)))

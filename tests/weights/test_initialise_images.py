@@ -161,7 +161,7 @@ def test_lsuv_names_what_it_cannot_scale() -> None:
     assert str(account) == "lsuv in 2 layers; 1 layer could not be scaled"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(channels=st.sampled_from([1, 3]), kernel=st.sampled_from([1, 2, 3]), count=st.integers(1, 80))
 def test_whitening_filters_have_responses_without_covariance(channels: int, kernel: int, count: int) -> None:
     images = photos(channels=channels)

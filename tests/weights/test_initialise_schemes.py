@@ -97,7 +97,7 @@ def test_fans(layer: nn.Module, expected: tuple[int, int]) -> None:
     assert fans(layer) == expected
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     groups=st.sampled_from([1, 2, 16]), kernel=st.sampled_from([1, 2, 3]), transposed=st.booleans(),
     stride=st.sampled_from([1, 2]), seed=st.integers(0, 100),

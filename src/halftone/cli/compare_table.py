@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from halftone.comparison.experiment import Begun, Compared, CompareEvent, RunDone
-from halftone.comparison.pairing import measured
-from halftone.comparison.pool import Job, RunBegun, RunEpoch
 from halftone.comparison.records import Outcome, Variant, Verdict
-from halftone.comparison.wording import amount, short_names
+from halftone.comparison.trainers.pool import Job, RunBegun, RunEpoch
+from halftone.comparison.verdicts.pairing import measured
+from halftone.comparison.verdicts.wording import amount, short_names
 
 
 def watched(events: Iterator[CompareEvent]) -> Iterator[CompareEvent]:

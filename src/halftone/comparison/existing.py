@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from halftone.base.errors import RecipeError
-from halftone.comparison.notes import notes_of, surroundings
-from halftone.comparison.outcome import read_outcome, read_predictions
-from halftone.comparison.pairing import target_of
 from halftone.comparison.records import CompareConfig, Comparison, Outcome, Variant
-from halftone.comparison.verdict import judge
+from halftone.comparison.trainers.outcome import read_outcome, read_predictions
+from halftone.comparison.verdicts.notes import notes_of, surroundings
+from halftone.comparison.verdicts.pairing import target_of
+from halftone.comparison.verdicts.verdict import judge
 from halftone.run.folder import RunFolder
 
 

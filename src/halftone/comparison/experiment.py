@@ -9,22 +9,21 @@ from typing import Any
 from halftone.base.errors import Interrupted, ModelFileError, RecipeError
 from halftone.base.files import make_folder
 from halftone.base.records import Record, read_yaml, write_yaml
-from halftone.comparison.agreement import Predicted
-from halftone.comparison.notes import notes_of, surroundings
-from halftone.comparison.outcome import Watched, read_outcome, read_predictions
-from halftone.comparison.pairing import target_of
-from halftone.comparison.pool import Job, RunBegun, RunEnded, RunEpoch, train_jobs
 from halftone.comparison.records import CompareConfig, Comparison, Outcome, Variant, Verdict
-from halftone.comparison.sequential import is_decided
+from halftone.comparison.trainers.outcome import Watched, read_outcome, read_predictions
+from halftone.comparison.trainers.pool import Job, RunBegun, RunEnded, RunEpoch, train_jobs
 from halftone.comparison.vary import recipe_of, settings_of
-from halftone.comparison.verdict import Predictions, judge
+from halftone.comparison.verdicts.agreement import Predicted
+from halftone.comparison.verdicts.notes import notes_of, surroundings
+from halftone.comparison.verdicts.pairing import target_of
+from halftone.comparison.verdicts.sequential import is_decided
+from halftone.comparison.verdicts.verdict import Predictions, judge
 from halftone.run.folder import RunFolder
 from halftone.run.recipe import merge
 from halftone.run.stopping import StopRequest, interrupted
+from halftone.run.unattended import QUIET
 
 _FILE = "comparison.yaml"
-_QUIET = {"report": False, "tensorboard": False, "fit_images": 0}
-"""What a single run of a comparison does without, unless it is asked for."""
 
 
 class Experiment(Record):
@@ -170,10 +169,10 @@ class _UnderWay:
 
     def _job(self, variant: Variant, seed: int) -> Job:
         path = self.path(variant, seed)
-        base = merge({"run": _QUIET}, self.experiment.base)
+        base = merge({"run": QUIET}, self.experiment.base)
         recipe = recipe_of(base, variant, seed=seed)
         wish = recipe.model_dump(mode="json", exclude_unset=True)
-        run = {**wish.get("run", {}), "root": str(path.parent), "name": path.name}
+        run = {"group": self.folder.resolve().name, **wish.get("run", {}), "root": str(path.parent), "name": path.name}
         return Job(variant, seed, {**wish, "run": run}, path)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from halftone.comparison.figures import write_figures
-from halftone.comparison.page import write_page
+from halftone.comparison.pages.figures import write_figures
+from halftone.comparison.pages.page import write_page
 from halftone.comparison.records import Comparison
 from halftone.comparison.tables import write_runs, write_verdict
 

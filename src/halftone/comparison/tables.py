@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from halftone.base.files import write_text
-from halftone.comparison.pairing import measured, seconds_to
 from halftone.comparison.records import Comparison, Outcome
+from halftone.comparison.verdicts.pairing import measured, seconds_to
 
 Value = str | int | float | None
 

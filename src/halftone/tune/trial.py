@@ -1,6 +1,5 @@
 """One run of a study: trained as a stream, ended early where it is poor, and read back from its folder."""
 
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +17,7 @@ from halftone.run.folder import RunFolder
 from halftone.run.recipe import Recipe, merge
 from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
+from halftone.run.unattended import QUIET, can_go_on
 from halftone.track.fan import told
 from halftone.track.tables import Tables
 from halftone.tune.config import TuneConfig
@@ -59,9 +59,7 @@ def train_trial(
         HalftoneError: the data or a weight file is missing or broken, for this run as for any other.
     """
     folder, stop = RunFolder(root / outcome.folder), stop or StopRequest()
-    resumed = bool(checkpoints(folder.checkpoints))
-    if not resumed and folder.path.exists():  # its process was killed before there was anything to go on from
-        shutil.rmtree(folder.path)
+    resumed = can_go_on(folder.path)
     yield TrialStarted(label, outcome.values, resumed)
     if resumed:
         stream = resuming(folder.path, data=data, stop=stop)
@@ -136,5 +134,5 @@ def stored_outcome(folder: Path) -> Outcome | None:
 
 def _quiet(recipe: Recipe, root: Path, name: str) -> Recipe:
     """Return the recipe of a run within a study: in its folder, and with nothing but what the study reads."""
-    own = {"root": root, "name": name, "report": False, "tensorboard": False, "fit_images": 0, "keep": 1}
+    own = {**QUIET, "root": root, "name": name, "keep": 1}
     return Recipe.parse(merge(recipe.model_dump(exclude_unset=True), {"run": own}))

@@ -121,7 +121,7 @@ def test_equalize_is_pillows_to_the_bit(channels: int, low: int, high: int) -> N
     assert found.is_contiguous(memory_format=LAST)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 20), st.integers(1, 255))
 def test_equalize_of_any_picture_is_pillows(seed: int, height: int, width: int, spread: int) -> None:
     whole = torch.randint(

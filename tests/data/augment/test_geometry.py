@@ -27,7 +27,7 @@ def inside(images: torch.Tensor, border: int) -> torch.Tensor:
     return images[..., border:-border, border:-border]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.booleans(),
     st.integers(-20, 20),

@@ -23,7 +23,7 @@ def generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 9), st.floats(0.05, 10), st.integers(0, 10**6))
 def test_mixup_blends_each_image_with_its_partner(count: int, amount: float, seed: int) -> None:
     images = flat(count)
@@ -34,7 +34,7 @@ def test_mixup_blends_each_image_with_its_partner(count: int, amount: float, see
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 9), st.floats(0.05, 10), st.integers(0, 10**6))
 def test_cutmix_pastes_a_rectangle_and_counts_its_area(count: int, amount: float, seed: int) -> None:
     images = flat(count)
@@ -53,7 +53,7 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_area(count: int, amount: float
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_targets_are_probabilities(labels: list[int], share: float, random: object) -> None:
     partner = torch.randperm(len(labels), generator=torch.Generator().manual_seed(len(labels)))

@@ -229,7 +229,7 @@ def test_the_mean_fills_what_is_erased() -> None:
     assert torch.equal(erase(images, fill, np.random.Generator(np.random.Philox(0)), 0.0), images)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.integers(1, 9), st.sampled_from([1, 3]), st.integers(0, 10**9))
 def test_tiny_batches_and_pictures_pass(count: int, size: int, channels: int, step: int) -> None:
     config = AugmentConfig(**(OFF | SETTINGS["all"]))

@@ -118,7 +118,7 @@ def test_C14_a_label_beyond_the_names_is_refused() -> None:
         from_arrays(IMAGES, LABELS, ("ant", "bee"))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 255), st.sampled_from([np.float16, np.float32, np.float64]))
 def test_every_shade_survives_floating_point(shade: int, kind: Any) -> None:
     images = np.full((1, 2, 2, 3), shade / 255, dtype=kind)

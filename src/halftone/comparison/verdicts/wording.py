@@ -14,7 +14,7 @@ from halftone.comparison.records import (
     Variant,
     VerdictKind,
 )
-from halftone.comparison.statistics import MOST_PAIRS
+from halftone.comparison.verdicts.statistics import MOST_PAIRS
 
 _UNCLEAR_ALONE = ("none", "yes", "no", "on", "off", "true", "false")
 _NEARLY_EQUAL = 0.1

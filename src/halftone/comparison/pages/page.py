@@ -7,13 +7,13 @@ from urllib.parse import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from halftone.base.files import write_text
-from halftone.comparison import figures
-from halftone.comparison.class_figures import MOST_CLASSES, class_pictures, most_affected
-from halftone.comparison.looks import BROKEN, Draw, Look, alone, looks, swatch
-from halftone.comparison.pairing import measured, seconds_to
+from halftone.comparison.pages import figures
+from halftone.comparison.pages.class_figures import MOST_CLASSES, class_pictures, most_affected
+from halftone.comparison.pages.looks import BROKEN, Draw, Look, alone, looks, swatch
+from halftone.comparison.pages.summary import amount, ended, summarised
 from halftone.comparison.records import Comparison, Outcome, Verdict, VerdictKind
-from halftone.comparison.summary import amount, ended, summarised
-from halftone.comparison.wording import WORDS, margin_text, percent, short_names
+from halftone.comparison.verdicts.pairing import measured, seconds_to
+from halftone.comparison.verdicts.wording import WORDS, margin_text, percent, short_names
 from halftone.report.figures import INK, to_svg
 
 _MARKS: dict[VerdictKind, tuple[str, str]] = {
@@ -133,7 +133,7 @@ def _run_row(comparison: Comparison, run: Outcome, names: dict[str, str], folder
 def _template() -> Any:
     """Return the template, which extends that of the reports."""
     return Environment(
-        loader=ChoiceLoader([PackageLoader("halftone.comparison"), PackageLoader("halftone.report")]),
+        loader=ChoiceLoader([PackageLoader("halftone.comparison.pages"), PackageLoader("halftone.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

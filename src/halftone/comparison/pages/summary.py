@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from halftone.comparison.looks import finished
-from halftone.comparison.pairing import measured, seconds_to
+from halftone.comparison.pages.looks import finished
 from halftone.comparison.records import HIGHER_IS_BETTER, SHARES, Comparison, Measure, Outcome
+from halftone.comparison.verdicts.pairing import measured, seconds_to
 
 Better = Literal["higher", "lower"]
 _NAMES: dict[Measure, str] = {

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from halftone.comparison.pairing import COUNTED_IN_IMAGES
 from halftone.comparison.records import CompareConfig, Verdict
-from halftone.comparison.sequential import FIRST_LOOK, num_looks
-from halftone.comparison.statistics import POWER
-from halftone.comparison.wording import margin_text, percent
+from halftone.comparison.verdicts.pairing import COUNTED_IN_IMAGES
+from halftone.comparison.verdicts.sequential import FIRST_LOOK, num_looks
+from halftone.comparison.verdicts.statistics import POWER
+from halftone.comparison.verdicts.wording import margin_text, percent
 
 
 def methods_of(verdict: Verdict, config: CompareConfig, *, num_verdicts: int, device_memory: bool) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def _start(log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as errors:
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "halftone.comparison.trainer"],
+                [sys.executable, "-m", "halftone.comparison.trainers.trainer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from halftone.comparison.pairing import Pair, measured
 from halftone.comparison.records import Outcome, Verdict
-from halftone.comparison.wording import (
+from halftone.comparison.verdicts.pairing import Pair, measured
+from halftone.comparison.verdicts.wording import (
     WORDS,
     amount,
     capitalised,

@@ -1,6 +1,6 @@
 """A process that trains one run after the other, each in a child of its own.
 
-    python -m halftone.comparison.trainer
+    python -m halftone.comparison.trainers.trainer
 
 It imports torch once and forks for each run, so that a run starts at once, has the memory of a process to itself, and
 takes nobody along when it is killed. Jobs come as lines of JSON on standard input, what happens goes out as lines of
@@ -11,31 +11,30 @@ JSON on standard output; when standard input closes, a run under way is asked to
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
-from halftone.base.errors import Diverged, HalftoneError, Interrupted, ModelFileError
-from halftone.comparison.outcome import Watched
+from halftone.base.errors import Diverged, HalftoneError, Interrupted
 from halftone.comparison.records import Digests
+from halftone.comparison.trainers.outcome import Watched
 from halftone.loop.events import EpochDone, StepTaken
 from halftone.loop.state import digest_of
-from halftone.run.checkpoint import load_newest
 from halftone.run.events import Event, Finished, FirstBatch, Planned, Started
-from halftone.run.folder import RunFolder
 from halftone.run.recipe import Recipe
 from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
+from halftone.run.unattended import can_go_on
 from halftone.system.device import choose_device
 from halftone.system.energy import EnergyMeter, find_meter
 from halftone.system.memory import process_peak_bytes
 from halftone.track.fan import told
-from halftone.track.tables import Tables
+from halftone.verbs import usual_listeners
 
 FORKS = sys.platform.startswith("linux")
 _WAIT = 0.05
@@ -105,11 +104,14 @@ def train_one(recipe: Mapping[str, Any], say: TextIO, *, began: float) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signal", number))
     wish = Recipe.parse(recipe)
     folder = wish.run.root / str(wish.run.name)
-    watch = _Watch(folder, say, began, Watched.load(folder).replaced(status="", fault=""))
-    status, fault = "finished", ""
+    resumed = can_go_on(folder)
+    seen = Watched.load(folder).replaced(status="", fault="") if resumed else Watched()
+    watch, status, fault = _Watch(folder, say, began, seen), "finished", ""
     try:
-        stream = resuming(folder, stop=stop) if _can_go_on(folder) else training(wish, stop=stop)
-        for _ in told(stream, [Tables(), watch]):
+        stream = resuming(folder, stop=stop) if resumed else training(wish, stop=stop)
+        planned = next(stream)
+        assert isinstance(planned, Planned)
+        for _ in told(chain([planned], stream), [*usual_listeners(planned.plan), watch]):
             pass
     except Interrupted:
         watch.seen.save(folder)
@@ -121,18 +123,6 @@ def train_one(recipe: Mapping[str, Any], say: TextIO, *, began: float) -> None:
     except Exception as error:  # a failing variant is a result
         status, fault = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"
     watch.seen.replaced(status=status, fault=fault).save(folder)
-
-
-def _can_go_on(folder: Path) -> bool:
-    """Tell whether a run that was stopped or killed can go on; what cannot is cleared away."""
-    if not folder.is_dir():
-        return False
-    try:
-        load_newest(RunFolder(folder).checkpoints)
-    except ModelFileError:
-        shutil.rmtree(folder)
-        return False
-    return True
 
 
 def main() -> None:

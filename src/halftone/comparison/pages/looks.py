@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
 from halftone.comparison.records import Comparison, Outcome
-from halftone.comparison.wording import short_names
+from halftone.comparison.verdicts.wording import short_names
 from halftone.report.figures import INK, panels
 
 COLOURS = ("#3377dd", "#999911", "#bb3399", "#557733", "#cc7799")

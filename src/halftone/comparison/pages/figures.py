@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from halftone.base.files import write_bytes
-from halftone.comparison.class_figures import class_panels, most_affected
-from halftone.comparison.looks import BROKEN, Draw, Look, add_legend, finished, lay, looks, say_nothing
-from halftone.comparison.pairing import differences_of, finished_pairs, measured
+from halftone.comparison.pages.class_figures import class_panels, most_affected
+from halftone.comparison.pages.looks import BROKEN, Draw, Look, add_legend, finished, lay, looks, say_nothing
 from halftone.comparison.records import HIGHER_IS_BETTER, SHARES, Comparison, EpochPoint, Outcome, Verdict
-from halftone.comparison.wording import WORDS, counted
+from halftone.comparison.verdicts.pairing import differences_of, finished_pairs, measured
+from halftone.comparison.verdicts.wording import WORDS, counted
 from halftone.report.figures import GREEN, INK, finish, to_png
 
 Read = Callable[[EpochPoint], float | None]

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from halftone.comparison.agreement import Predicted, agreement
-from halftone.comparison.methods import methods_of
-from halftone.comparison.pairing import Pair, differences_of, finished_pairs, seconds_to, step_of
 from halftone.comparison.records import (
     Agreement,
     CompareConfig,
@@ -18,10 +15,13 @@ from halftone.comparison.records import (
     Verdict,
     VerdictKind,
 )
-from halftone.comparison.sentence import sentence_of
-from halftone.comparison.sequential import level, num_looks, of_complete_seeds
-from halftone.comparison.statistics import bonferroni, equivalence, holm, paired_interval, ratio_of
-from halftone.comparison.wording import relation_of, short_names
+from halftone.comparison.verdicts.agreement import Predicted, agreement
+from halftone.comparison.verdicts.methods import methods_of
+from halftone.comparison.verdicts.pairing import Pair, differences_of, finished_pairs, seconds_to, step_of
+from halftone.comparison.verdicts.sentence import sentence_of
+from halftone.comparison.verdicts.sequential import level, num_looks, of_complete_seeds
+from halftone.comparison.verdicts.statistics import bonferroni, equivalence, holm, paired_interval, ratio_of
+from halftone.comparison.verdicts.wording import relation_of, short_names
 
 Predictions = Callable[[str, int], Predicted | None]
 """From variant and seed to label and prediction of each validation image; None where they are not known."""

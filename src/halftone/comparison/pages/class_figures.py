@@ -6,9 +6,9 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halftone.comparison.looks import Look, lay, looks, say_nothing, shortened
-from halftone.comparison.pairing import finished_pairs
+from halftone.comparison.pages.looks import Look, lay, looks, say_nothing, shortened
 from halftone.comparison.records import Comparison, Outcome, Verdict
+from halftone.comparison.verdicts.pairing import finished_pairs
 from halftone.report.figures import INK, finish
 
 Found = Literal["precision", "recall"]

@@ -1,0 +1,1 @@
+"""A comparison on a page: pictures, tables, the page itself."""
