@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# a process per core, each with whole files: the tests' tensors are too small for more than one thread
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test test-all lint docs clean
@@ -36,10 +38,10 @@ lint: $(VENV)/.dev
 
 # make test-all   the slow tests, too
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
 
 # make docs   builds the documentation into site/, strictly
 docs: $(VENV)/.dev
