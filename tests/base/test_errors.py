@@ -56,6 +56,7 @@ def test_A23_A24_a_message_is_one_printable_line(name: str, shown: str) -> None:
 
 def test_closest_suggests_only_what_is_close() -> None:
     assert closest("resnet5", ["resnet50", "vgg16"]) == "did you mean 'resnet50'?"
+    assert closest("xavir", ["normal", "xavier-normal", "xavier-uniform"]) == "did you mean 'xavier-normal'?"
     assert closest("banana", ["resnet50", "vgg16"]) == ""
     assert closest("x", []) == ""
 

@@ -74,9 +74,14 @@ def printable(text: str) -> str:
 
 
 def closest(word: str, options: Iterable[str]) -> str:
-    """Return the hint "did you mean 'x'?" for the option nearest to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
-    return f"did you mean '{matches[0]}'?" if matches else ""
+    """Return the hint "did you mean 'x'?" for the option nearest to `word`, by its whole or by its first part."""
+    options = list(options)
+    first_parts = {option.partition("-")[0]: option for option in reversed(options)}
+    for known in (dict.fromkeys(options), first_parts):
+        matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+        if matches:
+            return f"did you mean '{known[matches[0]] or matches[0]}'?"
+    return ""
 
 
 def listed(words: Iterable[str], *, most: int = 8) -> str:
