@@ -17,6 +17,7 @@ from halftone.cli.diagnose.commands import diagnose
 from halftone.cli.doctor import doctor
 from halftone.cli.find_lr import find_lr
 from halftone.cli.plan import plan
+from halftone.cli.register import register
 from halftone.cli.report import report
 from halftone.cli.train import demo, train
 from halftone.cli.tune import tune
@@ -34,8 +35,7 @@ app = App(
     console=Console(highlight=False),
     error_console=Console(stderr=True, highlight=False),
 )
-for command in (demo, train, plan, compare, find_lr, tune, evaluate, predict, report, check_data, doctor):
-    app.command(command, name=command.__name__.replace("_", "-"))
+register(app, demo, train, plan, compare, find_lr, tune, evaluate, predict, report, check_data, doctor)
 app.command(diagnose)
 app.command(weights)
 

@@ -2,6 +2,7 @@
 
 from cyclopts import App
 
+from halftone.cli.register import register
 from halftone.cli.weights.average import average
 from halftone.cli.weights.convert import convert
 from halftone.cli.weights.look import diff, show
@@ -9,5 +10,4 @@ from halftone.cli.weights.look import diff, show
 weights = App(
     name="weights", help="Look into weight files, compare, average and convert them.", help_format="plaintext"
 )
-for command in (show, diff, average, convert):
-    weights.command(command, name=command.__name__)
+register(weights, show, diff, average, convert)
