@@ -28,6 +28,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _one_width() -> Iterator[None]:
+    """Tables and help are laid out for one terminal, wherever the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "120")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured in tests, and in the processes that they start, stays out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:

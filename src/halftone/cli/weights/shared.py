@@ -44,11 +44,14 @@ def table(*titles: str) -> "Table":
 
 
 def print_table(made: "Table") -> None:
-    """Print a table of plain text; into a pipe or a file in its full width."""
+    """Print a table of plain text; into a pipe or a file in its full width, and nowhere are numbers cut off."""
     from rich.console import Console
 
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    Console(highlight=False, markup=False, width=None if narrow else _WIDE).print(made)
+    console = Console(highlight=False, markup=False, width=None if narrow else _WIDE)
+    needed = console.measure(made, options=console.options.update(width=_WIDE)).minimum
+    console.width = max(console.width, needed)
+    console.print(made)
 
 
 def print_json(values: Mapping[str, Any]) -> None:
