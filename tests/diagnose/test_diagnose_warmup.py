@@ -16,6 +16,7 @@ from halftone.diagnose.warmup_evidence import Finding, Signal
 from halftone.diagnose.warmup_signals import (
     Floats,
     Steps,
+    at_full_rate,
     at_peak,
     fall_below,
     norm_change,
@@ -96,6 +97,16 @@ def test_ratios_at_the_peak() -> None:
     norm = np.r_[np.full(20, 2.0), np.full(180, 0.5)]
     assert norm_change(norm, 20) == 0.25
     assert norm_change(norm, 0) == 1.0  # most of the steps that count are still among the first
+
+
+def test_updates_of_the_warmup_are_taken_to_the_peak_rate() -> None:
+    rate, ratio = ramp(40), np.full(200, np.nan)
+    ratio[::10] = 0.2 * rate[::10]  # 2 % at the peak
+    ratio[0] = 1e-6  # momentum has not gathered
+    steps = Steps.of({"loss": list(falling()), "lr": list(rate), "update_ratio": list(ratio)})
+    assert at_full_rate(steps, 40) == pytest.approx(0.02)
+    assert at_full_rate(steps, 0) is None
+    assert at_full_rate(steps, 5) is None
 
 
 def test_the_part_below_half_the_peak() -> None:
@@ -196,6 +207,19 @@ def test_a_calm_log_with_a_warmup_of_most_of_the_run_was_warmed_too_long(run: Pa
     calm = diagnose_warmup(rewritten(run, tmp_path / "c", falling(), ramp(20), ones, 0.01 * ones)).diagnosis
     assert calm.verdict == "right"
     assert calm.advice == "Keep --warmup 1ep."
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.008, "unneeded"), (0.012, "right"), (0.08, "right")])
+def test_a_warmup_that_held_back_only_harmless_updates_was_not_needed(
+    run: Path, tmp_path: Path, share: float, verdict: str
+) -> None:
+    ones = np.ones(200)
+    ratio = share * ramp(20) / 0.1
+    found = diagnose_warmup(rewritten(run, tmp_path / "e", falling(), ramp(20), ones, ratio)).diagnosis
+    assert found.verdict == verdict
+    held_back = next(signal for signal in found.evidence if signal.name == "held back")
+    assert held_back.value == pytest.approx(share)
+    assert f"{share:.2%} of their norm" in held_back.sentence
 
 
 def test_a_loss_that_ends_above_its_start_diverged(run: Path, tmp_path: Path) -> None:

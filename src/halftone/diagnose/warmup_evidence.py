@@ -10,6 +10,7 @@ from halftone.base.records import Record
 from halftone.diagnose.warmup_signals import (
     Spike,
     Steps,
+    at_full_rate,
     at_peak,
     fall_below,
     norm_change,
@@ -26,6 +27,8 @@ VIOLENT, GENTLE, TINY = 0.09, 1e-3, 1e-4
 """Norm of an update over that of the weights, at the peak. Above the first, a few steps replace the weights; below the
 second, no step is large enough for a warmup to matter; below the third, the rate itself is too small. The guide has the
 runs that these are taken from."""
+HARMLESS = 0.01
+"""The same of updates within the warmup, had the rate been at its peak: below it, the peak could have come at once."""
 _LOST, _HIGH = 0.03, 1.5
 """A spike counts if it costs this share of the run, or is this many times the loss before it."""
 _NORM_CHANGE = 3.0
@@ -93,6 +96,7 @@ def evidence(seen: Seen) -> Iterator[Signal]:
     yield from _of_spikes(seen)
     yield from _of_skipped(seen)
     yield from _of_updates(seen)
+    yield from _of_held_back_updates(seen)
     yield from _of_gradients(seen)
     yield from _of_learning(seen)
     yield from _of_low_rates(seen)
@@ -147,6 +151,21 @@ def _of_updates(seen: Seen) -> Iterator[Signal]:
     if ratio < TINY:
         said += ", so small that the rate itself is worth raising"
     yield Signal(name="update ratio", value=ratio, finding=finding, sentence=said)
+
+
+def _of_held_back_updates(seen: Seen) -> Iterator[Signal]:
+    """Tell what the warmup held back: updates grow with the rate, so its own say what those at the peak would be."""
+    ratio = at_full_rate(seen.steps, seen.warmup)
+    if ratio is None:
+        return
+    said = f"at the peak rate, a step within the warmup would have changed the weights by {ratio:.2%} of their norm"
+    harmless = ratio < HARMLESS
+    yield Signal(
+        name="held back",
+        value=ratio,
+        finding="gentle" if harmless else "calm",
+        sentence=f"{said}: harmless (below {HARMLESS:.0%})" if harmless else said,
+    )
 
 
 def _of_gradients(seen: Seen) -> Iterator[Signal]:

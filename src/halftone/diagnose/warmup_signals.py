@@ -22,6 +22,8 @@ _LEAST_HEIGHT = 1.15
 """And by which factor it must be above the median: a smooth loss has a small deviation."""
 _LEAST_NOISE = 0.02
 """Of the log loss; a deviation below this is taken for this."""
+_GATHERING = 5
+"""Steps until momentum has come to something."""
 _LEARNED = 0.95
 """Share of the first loss below which the network has begun to learn."""
 
@@ -133,6 +135,15 @@ def steps_to_learn(loss: Floats) -> int | None:
 def at_peak(values: Floats, peak: int) -> float | None:
     """Return the median of a column over the first steps at the peak: 5 % of the run, and at least 12."""
     return _median(values[peak : peak + max(12, len(values) // 20)])
+
+
+def at_full_rate(steps: Steps, warmup: int) -> float | None:
+    """Return what an update within the warmup would have come to at the peak rate, as a share of the weights' norm.
+
+    It is the median, without the first steps, in which momentum has still to gather.
+    """
+    part = slice(_GATHERING, warmup)
+    return _median(steps.update_ratio[part] * steps.peak_rate / np.maximum(steps.rate[part], np.finfo(float).tiny))
 
 
 def norm_change(grad_norm: Floats, peak: int) -> float | None:
