@@ -16,7 +16,7 @@ def seen(side: int, *, uniform: bool = True, gray: float = 0.0) -> Survey:
     return Survey(100, 100, side, (side, side) if uniform else None, gray, ())
 
 
-PLAIN = ModelFacts(num_parameters=1000, has_norms=True, depthwise_share=0.0, is_transformer=False)
+PLAIN = ModelFacts(num_parameters=1000, has_norms=True, depthwise_share=0.0, is_transformer=False, widest=576)
 NORMLESS = PLAIN.replaced(has_norms=False)
 DEPTHWISE = PLAIN.replaced(depthwise_share=0.4)
 TRANSFORMER = PLAIN.replaced(is_transformer=True)
@@ -169,6 +169,14 @@ def test_rates_follow_batch_network_and_weights_and_that_of_muon_the_length_of_t
     assert rate("sgd", 128, trained=True) < rate("sgd", 128)
     assert rate("adamw", 1024) == pytest.approx(2e-3)
     assert [rate("muon", 256, steps=steps) for steps in (100, 1000, 2000, 10**6)] == [0.16, 0.08, 0.04, 0.01]
+    widths = (100, 1152, 2304, 9216)
+    assert [rate("muon", 256, PLAIN.replaced(widest=width), steps=100) for width in widths] == [
+        0.16,
+        0.0566,
+        0.02,
+        0.02,
+    ]
+    assert rate("muon", 256, PLAIN.replaced(widest=2304), steps=8000) == 0.01
     assert rate("muon", 256, NORMLESS) == rate("muon", 256, trained=True) == 0.01  # nothing hides the norm of a weight
 
 

@@ -23,9 +23,11 @@ _WORTH_AN_ITERATION = 1 << 16
 """Pixels in a batch from which Muon's work on the weights is small beside the rest of the step."""
 CYCLE_START = 0.04
 """The first rate of a one-cycle over its peak, as in torch's OneCycleLR."""
-_MUON_SUM, _LOWEST_MUON, _HIGHEST_MUON = 80.0, 0.01, 0.16
+_MUON_SUM, _LOWEST_MUON = 80.0, 0.01
 """Rate times steps: with the usual decay of 0.05, the weights are renewed four times in a run, however long it is (a
 network with normalisation is indifferent to their norm; Wang and Aitchison 2024 measure runs by this time constant)."""
+_HIGHEST_MUON, _NARROW = (0.02, 0.16), 576
+"""The highest rate: the second up to this many inputs of the widest layer, falling to the first."""
 _TRANSFORMERS = ("vit", "swin", "deit", "beit", "maxvit", "convnext", "cait", "xcit", "mixer", "eva")
 
 
@@ -182,12 +184,24 @@ def peak_rate(
         start = ", trained already" if has_weights else ""
         return Decision(_round(base * batch / 128), f"{base:g} per 128 images for {kind}{start}")
     if name == "muon" and facts.has_norms and not has_weights:
-        rate = min(_HIGHEST_MUON, max(_LOWEST_MUON, _MUON_SUM / num_steps))
-        return Decision(_round(rate), f"{_MUON_SUM:g} in all of {num_steps:,} steps, within 0.01 and 0.16")
+        highest = _round(_highest_muon(facts.widest))
+        rate = min(highest, max(_LOWEST_MUON, _MUON_SUM / num_steps))
+        said = f"{_MUON_SUM:g} in all of {num_steps:,} steps, at most {highest:g} for layers of {facts.widest:,} inputs"
+        return Decision(_round(rate), said)
     if name == "muon":
         return Decision(_round(0.01 * (batch / 256) ** 0.5), "0.01 at 256 images, by the square root of the batch")
     base = 1e-4 if has_weights else 1e-3
     return Decision(_round(base * (batch / 256) ** 0.5), f"{base:g} at 256 images, by the square root of the batch")
+
+
+def _highest_muon(widest: int) -> float:
+    """Return the highest rate for a network by its widest layer.
+
+    Muon's step has the same root mean square in every layer, fresh weights a smaller one the wider the layer, so a step
+    replaces more of a wide one. Both ends and the power between them are measured: `benchmarks.muon_rate`.
+    """
+    lowest, highest = _HIGHEST_MUON
+    return min(highest, max(lowest, highest * (_NARROW / max(widest, 1)) ** 1.5))
 
 
 def rest_rate(lr: float) -> Decision[float]:

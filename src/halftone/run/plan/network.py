@@ -127,4 +127,7 @@ def describe(name: str, built: Built) -> ModelFacts:
         has_norms=any("norm" in kind.lower() and kind != "LocalResponseNorm" for kind in kinds),
         depthwise_share=len(depthwise) / len(convolutions) if convolutions else 0.0,
         is_transformer=decide.is_transformer(name, kinds),
+        widest=max(
+            (side for one in built.module.parameters() if one.ndim > 1 for side in one.flatten(1).shape), default=0
+        ),
     )

@@ -43,6 +43,8 @@ class ModelFacts(Record):
     depthwise_share: float
     """Of the convolutions, the share that is depthwise."""
     is_transformer: bool
+    widest: int = 0
+    """The most inputs or outputs of a layer; the inputs of a filter are its channels times its pixels."""
 
 
 class MeasuredRates(Record):
