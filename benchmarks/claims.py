@@ -47,7 +47,7 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "mixed-precision": Claim(
         "Mixed precision matches full precision (Micikevicius et al. 2018).",
-        ("--vary", "precision=fp32,bf16", "--model", "resnet8", "--size", "14", "--epochs", "6"),
+        ("--vary", "precision=fp32,bf16", "--model", "cifar_resnet8", "--size", "14", "--epochs", "6"),
         images="fashion-mnist",
     ),
     "init": Claim(
@@ -61,7 +61,7 @@ CLAIMS: Mapping[str, Claim] = {
     "warmup": Claim(
         "A warmup makes a large rate for large batches possible (Goyal et al. 2017).",
         (
-            *("--vary", "warmup=none,2ep", "--model", "resnet8", "--size", "16", "--epochs", "6"),
+            *("--vary", "warmup=none,2ep", "--model", "cifar_resnet8", "--size", "16", "--epochs", "6"),
             *("--optimizer", "sgd", "--lr", "1.6", "--batch-size", "512", "--precision", "fp32"),
         ),
         images="cifar10",

@@ -340,6 +340,8 @@ def test_transfer_from_a_run_to_other_classes(tiny: Path, tmp_path: Path) -> Non
     recipe = wish(tiny, tmp_path, weights=str(first.path / "best.safetensors"), freeze="backbone")
     second = train(recipe, data=(torch.from_numpy(images), torch.from_numpy(labels)))
     assert "fresh head (head.weight, head.bias)" in second.plan.weights
+    rate = next(choice for choice in second.plan.choices if choice.setting == "optimizer.lr")
+    assert "only the head trains, and it is fresh" in rate.reason
     before, after = weights(first.path, "best.safetensors"), weights(second.path)
     moved = [name for name in before if not torch.equal(before[name], after[name])]
     assert moved == ["head.weight", "head.bias"] or set(moved) == {"head.weight", "head.bias"}

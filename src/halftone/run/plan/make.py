@@ -175,7 +175,10 @@ def _settle_training(
     )
     name = notes.settle("optimizer.name", asked.name, choice)
     num_steps = min(max(num_train // batch, 1) * epochs, recipe.max_steps or sys.maxsize)
-    rate = decide.peak_rate(name, batch, model, has_weights=trained, num_steps=num_steps)
+    fresh = not trained or (recipe.weights.freeze == (BACKBONE,) and recipe.weights.unfreeze is None)
+    rate = decide.peak_rate(name, batch, model, has_weights=not fresh, num_steps=num_steps)
+    if trained and fresh:
+        rate = decide.Decision(rate.value, f"{rate.reason}; only the head trains, and it is fresh")
     lr = notes.settle("optimizer.lr", asked.lr, rate)
     l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
     rest_lr = asked.rest_lr
