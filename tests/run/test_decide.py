@@ -120,9 +120,11 @@ def test_batch_size(images: int, size: int, device: str, batch: int) -> None:
 
 
 def test_epochs() -> None:
-    assert decide.epochs(1_400, has_weights=False).value > decide.epochs(50_000, has_weights=False).value
-    assert decide.epochs(1_000_000, has_weights=False).value == 10
-    assert decide.epochs(1_000, has_weights=True).value == 10
+    assert decide.epochs(1_400, size=32, has_weights=False).value == 40
+    assert decide.epochs(1_400, size=8, has_weights=False).value == 24
+    assert decide.epochs(50_000, size=8, has_weights=False).value == 12
+    assert decide.epochs(1_000_000, size=32, has_weights=False).value == 10
+    assert decide.epochs(1_000, size=8, has_weights=True).value == 10
 
 
 @pytest.mark.parametrize(

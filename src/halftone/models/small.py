@@ -9,8 +9,8 @@ from halftone.models.plain import build_plain, is_plain
 
 WIDTHS = {1: (48, 96, 192), 3: (64, 128, 256)}
 """Channels of the plain network's three blocks, for gray and for colour pictures: there is less to tell without it."""
-_TINY = 16
-"""Pictures of fewer pixels a side are told apart by half the channels."""
+TINY_SIDE = 16
+"""Pictures of fewer pixels a side hold so little that half the channels suffice, and fewer passes over them."""
 _DEEPEST = 1202
 """He et al. 2016, table 6; deeper ones take minutes to build and train to nothing better."""
 
@@ -59,7 +59,7 @@ class PlainCNN(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
         inputs = 32
         blocks = []
-        share = 2 if size < _TINY else 1
+        share = 2 if size < TINY_SIDE else 1
         for width in (channels // share for channels in WIDTHS[channels]):
             halve = size >= 6
             size = size // 2 if halve else size

@@ -6,6 +6,7 @@ from typing import Generic, Literal, TypeVar
 from halftone.data.config import AugmentConfig
 from halftone.data.survey import Survey
 from halftone.models.built import Native
+from halftone.models.small import TINY_SIDE
 from halftone.optim.config import OptimizerName
 from halftone.precision.trial import Candidate
 from halftone.run.plan.record import ModelFacts
@@ -146,12 +147,14 @@ def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
     return Decision(chosen, f"{num_train} images are few: a small batch gives more steps")
 
 
-def epochs(num_train: int, *, has_weights: bool) -> Decision[int]:
+def epochs(num_train: int, *, size: int, has_weights: bool) -> Decision[int]:
     """Choose how often to pass over the images."""
     if has_weights:
         return Decision(10, "the weights are trained already")
-    count = min(40, max(10, -(-600_000 // max(num_train, 1))))
-    return Decision(count, f"{count * num_train:,} images seen in all")
+    most = 24 if size < TINY_SIDE else 40
+    count = min(most, max(10, -(-600_000 // max(num_train, 1))))
+    reason = f"{count * num_train:,} images seen in all"
+    return Decision(count, f"{reason}; there is little on {size} pixels" if count == most < 40 else reason)
 
 
 def optimizer_name(facts: ModelFacts, *, small: bool, has_weights: bool, pixels: int) -> Decision[OptimizerName]:

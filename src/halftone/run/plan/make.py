@@ -168,7 +168,8 @@ def _settle_training(
         notes.note("batch_size", num_train, f"{batch} was asked, but there are only {num_train} training images")
         batch = num_train
     _check_batch(recipe, batch, network)
-    epochs = notes.settle("epochs", recipe.epochs, decide.epochs(num_train, has_weights=trained))
+    passes = decide.epochs(num_train, size=size, has_weights=trained)
+    epochs = notes.settle("epochs", recipe.epochs, passes)
     asked = recipe.optimizer
     choice = decide.optimizer_name(
         model, small=is_small(network.name), has_weights=trained, pixels=batch * network.spec.size**2
