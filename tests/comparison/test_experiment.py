@@ -10,6 +10,7 @@ import pytest
 import halftone as ht
 from halftone.comparison.existing import compare_folders, parse_groups
 from halftone.comparison.experiment import Begun, Compared, CompareEvent, Experiment, RunDone, comparing
+from halftone.comparison.pages.page import write_page
 from halftone.comparison.records import CompareConfig, Comparison, Outcome
 from halftone.comparison.results import write_results
 from halftone.comparison.trainers.outcome import Watched
@@ -177,14 +178,15 @@ def _process_in(folder: Path) -> int:
 
 
 def test_runs_that_were_trained_elsewhere_are_paired_by_seed(
-    finished: tuple[Path, Comparison, list[CompareEvent]],
+    finished: tuple[Path, Comparison, list[CompareEvent]], tmp_path: Path
 ) -> None:
     folder, comparison, _ = finished
     runs = folder / "runs"
     names = {kind: ",".join(str(path) for path in sorted(runs.glob(f"{kind}-*seed-[01]"))) for kind in "01"}
     groups = parse_groups([f"old={names['0']}", f"new={names['1']}"])
-    found = compare_folders(groups, CompareConfig(seeds=2), command="")
+    found = compare_folders(groups, CompareConfig(), command="")
     assert [one.seed for one in found.outcomes] == [0, 1, 0, 1]
+    assert "4 runs: 2 variants, 2 seeds." in write_page(found, tmp_path).read_text()
     assert found.verdicts[0].kind == comparison.verdicts[0].kind
     with pytest.raises(ht.RecipeError, match="both have the seed 0"):
         compare_folders({"a": groups["old"][:1] * 2, "b": groups["new"]}, CompareConfig(), command="")

@@ -59,6 +59,7 @@ def write_page(comparison: Comparison, folder: Path) -> Path:
     text = _template().render(
         comparison=comparison,
         names=names,
+        num_seeds=len({outcome.seed for outcome in comparison.outcomes}),
         measure=WORDS[measure].noun,
         margin=margin_text(comparison.config.margin / 100, measure),
         confidence=_interval_confidence(comparison.verdicts),
