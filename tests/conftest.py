@@ -1,5 +1,6 @@
 """What several rooms' tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ["COLUMNS"] = "120"  # tables and help are laid out for one terminal, from the first import on
 settings.register_profile("repeatable", deadline=None, derandomize=True)  # a commit that passed passes again
 settings.register_profile("explore", deadline=None)
 settings.load_profile("repeatable")  # pytest --hypothesis-profile=explore draws other examples
@@ -25,14 +27,6 @@ def shared_data() -> Path:
 def _one_thread() -> None:
     """Tiny tensors: a second thread only waits for the first."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_width() -> Iterator[None]:
-    """Tables and help are laid out for one terminal, wherever the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "120")
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
