@@ -77,10 +77,10 @@ def closest(word: str, options: Iterable[str]) -> str:
     """Return the hint "did you mean 'x'?" for the option nearest to `word`, by its whole or by its first part."""
     options = list(options)
     first_parts = {option.partition("-")[0]: option for option in reversed(options)}
-    for known in (dict.fromkeys(options), first_parts):
+    for known in ({option: option for option in options}, first_parts):
         matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
         if matches:
-            return f"did you mean '{known[matches[0]] or matches[0]}'?"
+            return f"did you mean '{known[matches[0]]}'?"
     return ""
 
 
