@@ -2,12 +2,13 @@
 
     python -m halftone.comparison.trainers.trainer
 
-It imports torch once and forks for each run, so that a run starts at once, has the memory of a process to itself, and
-takes nobody along when it is killed. Jobs come as lines of JSON on standard input, what happens goes out as lines of
-JSON on standard output; when standard input closes, a run under way is asked to stop. Where forking is no good idea
-(anywhere but Linux) it trains a single run and ends.
+It imports once what runs need and forks for each run, so that a run starts at once, has the memory of a process to
+itself, and takes nobody along when it is killed. Jobs come as lines of JSON on standard input, what happens goes out as
+lines of JSON on standard output; when standard input closes, a run under way is asked to stop. Where forking is no good
+idea (anywhere but Linux) it trains a single run and ends.
 """
 
+import importlib
 import json
 import os
 import select
@@ -37,6 +38,8 @@ from halftone.track.fan import told
 from halftone.verbs import usual_listeners
 
 FORKS = sys.platform.startswith("linux")
+_NEEDED_BY_ALL = ("torch._dynamo", "torch.utils.tensorboard")
+"""What every run imports late: torch's optimizers the first, which takes a second, and TensorBoard's tables."""
 _WAIT = 0.05
 """Seconds between two looks at a run's process and at standard input."""
 
@@ -130,6 +133,9 @@ def main() -> None:
     say = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no message
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if FORKS:
+        for name in _NEEDED_BY_ALL:
+            importlib.import_module(name)
     _send(say, event="ready")
     for job in _jobs():
         began = time.monotonic()
