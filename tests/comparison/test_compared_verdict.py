@@ -9,6 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
+from comparison.examples import evaluated
 from comparisons import epochs, outcome, paired, variants
 from halftone.comparison.records import CompareConfig, Outcome, Variant, Verdict
 from halftone.comparison.verdicts.pairing import auto_target, seconds_to
@@ -177,6 +178,17 @@ def test_memory_is_that_of_the_accelerator_where_both_have_one() -> None:
     assert verdict.memory is not None
     assert verdict.memory.median == 0.5
     assert "Memory: the peak of the accelerator." in verdict.methods
+
+
+def test_what_a_guess_reaches_is_no_target() -> None:
+    metrics = evaluated(0, 5.0, np.random.default_rng(0), 4)
+    guess = max(one.support for one in metrics.classes) / metrics.num_images
+
+    def run(seed: int, accuracy: float) -> Outcome:
+        return outcome(FP32, seed, epochs=epochs((1.0, accuracy))).replaced(metrics=metrics)
+
+    assert auto_target([run(0, 0.9), run(1, 1.6 * guess)]) == pytest.approx(1.6 * guess)
+    assert auto_target([run(0, 0.9), run(1, 1.4 * guess)]) is None
 
 
 def test_time_to_a_target_is_that_of_the_first_epoch_that_reaches_it() -> None:

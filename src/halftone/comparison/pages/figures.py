@@ -99,7 +99,7 @@ def _difference_row(
     for text, above, weight in ((look.name, 0.5, "bold"), (told, 0.29, "normal")):
         axes.text(
             0, height + above, text, transform=axes.get_yaxis_transform(), fontsize=9, fontweight=weight, va="center",
-            color=INK, parse_math=False,
+            color=INK, parse_math=False, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     return ends
 

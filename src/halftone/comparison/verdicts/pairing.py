@@ -7,6 +7,8 @@ from halftone.comparison.records import CompareConfig, Measure, Outcome
 
 COUNTED_IN_IMAGES: tuple[Measure, ...] = ("accuracy", "precision", "recall", "f1")
 """Measures that change in steps, of about one image among all."""
+_LEARNED = 1.5
+"""Times the accuracy of guessing that a run has to reach before it counts as having learned something."""
 
 
 class Pair(NamedTuple):
@@ -43,14 +45,27 @@ def step_of(pairs: Iterable[Pair], measure: Measure) -> float:
 
 
 def auto_target(outcomes: Iterable[Outcome]) -> float | None:
-    """Return the highest validation accuracy that every finished run reaches in some epoch; None if there is none."""
+    """Return the highest validation accuracy that every finished run reaches in some epoch.
+
+    None where there is none, or where one of the runs has learned next to nothing: the time to what a guess reaches
+    says nothing.
+    """
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
     found = [
         max((point.val_accuracy for point in outcome.epochs if point.val_accuracy is not None), default=None)
-        for outcome in outcomes
-        if outcome.status == "finished"
+        for outcome in finished
     ]
     best = [accuracy for accuracy in found if accuracy is not None]
-    return min(best) if best and len(best) == len(found) else None
+    if not best or len(best) < len(found):
+        return None
+    return min(best) if min(best) > _LEARNED * max(map(_guessed, finished)) else None
+
+
+def _guessed(outcome: Outcome) -> float:
+    """Return the accuracy of always saying the most frequent class."""
+    if outcome.metrics is None or not outcome.metrics.classes:
+        return 0.0
+    return max(one.support for one in outcome.metrics.classes) / outcome.metrics.num_images
 
 
 def target_of(config: CompareConfig, outcomes: Iterable[Outcome]) -> float | None:
