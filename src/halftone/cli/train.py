@@ -4,6 +4,7 @@ import json as json_module
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ Data = Annotated[
 ]
 RecipeFile = Annotated[Path | None, Parameter(help="Read settings from this YAML file; flags win over it.")]
 Json = Annotated[bool, Parameter(help="Print the result as JSON on standard output.", negative=())]
+_ONE_REQUEST = 1.0
+"""Seconds in which more signals say the same thing."""
 
 
 @with_recipe
@@ -134,16 +137,22 @@ def _finish(run: "Run", *, json: bool) -> int:
 
 @contextmanager
 def stopping() -> "Iterator[StopRequest]":
-    """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process."""
+    """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process.
+
+    Signals within a second are one: `timeout` and schedulers tell the process and then its group.
+    """
     from halftone.run.stopping import StopRequest
 
-    request = StopRequest()
+    request, asked_at = StopRequest(), 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_at
+        if request.signal is not None and time.monotonic() < asked_at + _ONE_REQUEST:
+            return
         if request.signal is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        request.signal = number
+        request.signal, asked_at = number, time.monotonic()
         with suppress(OSError):  # whoever read it may have left
             os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 

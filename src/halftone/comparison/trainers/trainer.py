@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -183,7 +184,8 @@ def _wait(child: int, say: TextIO) -> bool:
 
 
 def _send(say: TextIO, **message: Any) -> None:
-    say.write(json.dumps(message) + "\n")
+    with suppress(BrokenPipeError):  # whoever listened was killed; that standard input is closed is heard, too
+        say.write(json.dumps(message) + "\n")
 
 
 if __name__ == "__main__":
