@@ -87,7 +87,7 @@ def _slice(axes: Axes, summary: Summary, dimension: Dimension) -> None:
 def _dots(axes: Axes, summary: Summary, places: Mapping[int, float]) -> None:
     """Draw a dot for each trial that has a place and a value; pruned ones lighter, at their last epoch.
 
-    The axis spans the better half of the finished trials; a triangle at its end stands for a value beyond it.
+    The axis spans the better half of the trials; a triangle at its end stands for a value beyond it.
     """
     metric, end = summary.metric, _worst_drawn(summary)
     for status, colour in (("pruned", _GRAY), ("finished", BLUE)):
@@ -104,12 +104,10 @@ def _dots(axes: Axes, summary: Summary, places: Mapping[int, float]) -> None:
 
 
 def _worst_drawn(summary: Summary) -> float:
-    """Return where the axis of the metric ends: at the median of the finished trials, or at the defaults if worse."""
-    finished = [
-        outcome.value for outcome in summary.outcomes if outcome.status == "finished" and outcome.value is not None
-    ]
+    """Return where the axis of the metric ends: at the median of the trials, or at the defaults if worse."""
+    values = [outcome.value for outcome in summary.outcomes if outcome.value is not None]
     defaults = summary.outcome(0)
-    ends = [median(finished)] if finished else [0.0]
+    ends = [median(values)] if values else [0.0]
     if defaults is not None and defaults.value is not None:
         ends.append(defaults.value)
     return max(ends) if summary.metric == "loss" else min(ends)
