@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class Session:
 
     device: torch.device
     model: nn.Module
+    forward: Callable[[Tensor], Any]
+    """The network in training: itself, or compiled."""
     freezing: Freezing
     criterion: Criterion
     optimizer: torch.optim.Optimizer

@@ -39,7 +39,7 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) ->
     for start, end in pairwise(bounds):
         inputs, wanted = (images, targets) if whole else (images[start:end], targets[start:end])
         with session.precision.forward():
-            outputs = session.model(inputs)
+            outputs = session.forward(inputs)
             loss = session.criterion(outputs, wanted)
         if not whole:
             loss = loss * (len(inputs) / len(images))

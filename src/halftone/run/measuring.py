@@ -36,6 +36,7 @@ def measuring(prepared: Prepared, *, num_batches: int) -> Iterator[Session]:
         warmup=WarmupConfig(length=Span(0, "it"), shape="linear", start=1.0),
         decay=DecayConfig(shape="constant"),
         average=plan.settled.average.replaced(decay=0.0),
+        model=plan.settled.model.replaced(compile=False),
     )
     few = _some(prepared.train, num_batches * decided(settled.batch_size), seed=settled.seed)
     with _unchanged_process(prepared.device):

@@ -19,6 +19,7 @@ from halftone.data.streaming import RandomBox, StreamingFeed, decode_all
 from halftone.loop.evaluate import EvaluationSet
 from halftone.loop.session import Session
 from halftone.loop.stop import Best
+from halftone.models.compiled import compiled
 from halftone.optim.build import build_optimizer, usual_momentum
 from halftone.optim.loss import Criterion, balanced_weights
 from halftone.optim.penalty import L1Penalty
@@ -65,6 +66,7 @@ def build_session(prepared: Prepared) -> Session:
     session = Session(
         device=device,
         model=module,
+        forward=compiled(module) if recipe.model.compile else module,
         freezing=Freezing(module, plan.thaws),
         criterion=_criterion(prepared),
         optimizer=optimizer,
