@@ -168,6 +168,9 @@ def test_a_feed_that_is_left_stops_its_threads(photos: Labelled) -> None:
     class Counted:
         labels, classes, array = np.zeros(200, dtype=np.int64), ("a",), None
 
+        def encoded(self, index: int) -> None:
+            return None
+
         def pixels(self, index: int) -> Any:
             decoded.append(index)
             return photos.pixels(index % 21)

@@ -1,4 +1,4 @@
-"""Bytes to pixels: one decoder with one answer for every format, mode and orientation.
+"""Bytes to pixels: one answer for every format, mode and orientation.
 
 The rules, the same in training, evaluation and prediction:
 
@@ -13,6 +13,8 @@ The rules, the same in training, evaluation and prediction:
 | floating point | read as [0, 1] if it lies there, as [0, 255] if it lies there, otherwise refused |
 | EXIF orientation | applied; other metadata, even damaged, is ignored |
 | several frames | the first |
+
+Where a network needs only a part of a picture, or little of its resolution, `cut` decodes no more than that.
 
 A file is judged by its content: its extension does not matter. Bits that rotted into another valid picture cannot be
 noticed here.
@@ -67,8 +69,19 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     Raises:
         UnreadableImage: not an image, damaged, of a format that is not read, empty or too large.
     """
-    with _faults(), _open(io.BytesIO(data), max_pixels) as picture:
+    with opened(data, max_pixels=max_pixels) as picture:
         return pixels_of(picture)
+
+
+@contextmanager
+def opened(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Open a picture without decoding it; what goes wrong within the context is an image that cannot be read.
+
+    Raises:
+        UnreadableImage: as for `decode`.
+    """
+    with _faults(), _open(io.BytesIO(data), max_pixels) as picture:
+        yield picture
 
 
 def decode_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -87,7 +100,7 @@ def pixels_of(picture: Image.Image) -> Pixels:
     """
     with _faults():
         picture.load()
-        turn = _UPRIGHT.get(_orientation(picture))
+        turn = _UPRIGHT.get(orientation(picture))
         return _rgb(picture if turn is None else picture.transpose(turn))
 
 
@@ -100,7 +113,7 @@ def look(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Look:
     Raises:
         UnreadableImage: as for `decode`, for what the header already shows.
     """
-    with _faults(), _open(io.BytesIO(data), max_pixels) as picture:
+    with opened(data, max_pixels=max_pixels) as picture:
         return look_of(picture)
 
 
@@ -115,7 +128,7 @@ def look_at_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> Look:
 def look_of(picture: Image.Image) -> Look:
     """Return what is known of an opened picture without its pixels."""
     width, height = picture.size
-    if _orientation(picture) >= 5 and picture.format != "TIFF":  # whose size Pillow has already turned
+    if orientation(picture) >= 5 and picture.format != "TIFF":  # whose size Pillow has already turned
         width, height = height, width
     return Look(height, width, picture.mode in _GRAY)
 
@@ -164,7 +177,7 @@ def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     return picture
 
 
-def _orientation(picture: Image.Image) -> int:
+def orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or it makes no sense."""
     try:
         # not the method of a PNG, which decodes the whole picture to look for a late block

@@ -1,17 +1,29 @@
-"""A decoded picture to the size and channels of the network's input."""
+"""A decoded picture to the size and channels of the network's input.
+
+Resizing is torch's for uint8 with antialiasing: the same filters as Pillow's (nearly all values differ by 1 at most),
+several times faster on processors with AVX2. It is given contiguous pixels: for those it computes in the calling
+thread, while a view of a larger picture is copied by a pool of threads, one pool for each thread that decodes.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 
-from halftone.base.inputs import InputSpec
+from halftone.base.inputs import InputSpec, Interpolation
 from halftone.data.labelled import Pixels
 
 _RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+}
+_IN_THIS_THREAD: bool = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+"""Elsewhere torch's resizing takes a general way, which is slower than Pillow's and starts threads."""
+_SMOOTH = {
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
 }
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
@@ -25,6 +37,18 @@ class Box:
     right: float
     bottom: float
 
+    def on_grid(self, step: int, height: int, width: int) -> "Box":
+        """Move each edge to the nearest multiple of `step` pixels or edge of the picture; never to an empty box."""
+        left, right = _snap(self.left, self.right, step, width)
+        top, bottom = _snap(self.top, self.bottom, step, height)
+        return Box(left, top, right, bottom)
+
+
+def _snap(low: float, high: float, step: int, end: int) -> tuple[int, int]:
+    first = min(round(low / step) * step, (end - 1) // step * step)
+    last = end if high >= end else round(high / step) * step
+    return first, min(end, max(last, first + step))
+
 
 def middle(height: int, width: int, spec: InputSpec) -> Box:
     """Return the part of a picture that evaluation sees."""
@@ -36,27 +60,64 @@ def middle(height: int, width: int, spec: InputSpec) -> Box:
 
 
 def fit(pixels: Pixels, spec: InputSpec, box: Box | None = None) -> Pixels:
-    """Cut out a box, resize it with antialiasing and convert the channels, in one pass over the pixels.
+    """Cut out a box, resize it with antialiasing and convert the channels.
+
+    Pixels outside of the box do not enter, as in torchvision's `RandomResizedCrop`.
 
     Args:
         pixels: uint8 [height, width, 1 or 3].
         spec: what the network expects.
-        box: the part to use; without it, the part that evaluation sees.
+        box: the part to use, taken to whole pixels; without it, the part that evaluation sees.
 
     Returns:
         uint8 [size, size, channels].
     """
     height, width = pixels.shape[:2]
-    box = box or middle(height, width, spec)
-    pixels = convert_channels(pixels, spec.channels)
-    whole = box == Box(0, 0, width, height)
-    if whole and height == width == spec.size:
+    whole = (box or middle(height, width, spec)).on_grid(1, height, width)
+    return fit_whole(pixels[int(whole.top) : int(whole.bottom), int(whole.left) : int(whole.right)], spec)
+
+
+def fit_whole(pixels: Pixels, spec: InputSpec, extent: tuple[float, float] | None = None) -> Pixels:
+    """Resize a box that was cut out already, and convert the channels; see `resize` for the extent.
+
+    Returns:
+        uint8 [size, size, channels].
+    """
+    if spec.channels == 1:
+        pixels = convert_channels(pixels, 1)
+    return convert_channels(resize(pixels, spec.size, spec.size, spec.interpolation, extent), spec.channels)
+
+
+def resize(
+    pixels: Pixels, height: int, width: int, interpolation: Interpolation, extent: tuple[float, float] | None = None
+) -> Pixels:
+    """Resize with antialiasing, in the calling thread; what has the size already is returned as it is.
+
+    Args:
+        pixels: uint8 [any, any, 1 or 3].
+        height: wanted, in pixels.
+        width: wanted, in pixels.
+        interpolation: the filter; `nearest` has no antialiasing.
+        extent: how high and wide the pixels truly are, where the last row or column is only partly covered by the
+            picture; at most one pixel less than their number.
+
+    Returns:
+        uint8 [height, width, 1 or 3].
+    """
+    rows, columns = extent or pixels.shape[:2]
+    if pixels.shape[:2] == (height, width) and (rows, columns) == (height, width):
         return pixels
-    picture = Image.fromarray(pixels[:, :, 0] if spec.channels == 1 else pixels)
-    resized = picture.resize(
-        (spec.size, spec.size), _RESAMPLE[spec.interpolation], box=(box.left, box.top, box.right, box.bottom)
-    )
-    return np.asarray(resized).reshape(spec.size, spec.size, spec.channels)
+    if interpolation == "nearest" or not _IN_THIS_THREAD:
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        resized = picture.resize((width, height), _RESAMPLE[interpolation], box=(0, 0, columns, rows))
+        return np.asarray(resized).reshape(height, width, pixels.shape[2])
+    if not (pixels.flags.c_contiguous and pixels.flags.writeable):  # torch warns of what it may not write to
+        pixels = pixels.copy()
+    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    # what torch.nn.functional.interpolate calls, which takes either a size or a scale, but not both
+    resample = _SMOOTH[interpolation]
+    scaled = resample(batch, (height, width), False, height / rows, width / columns)
+    return scaled[0].permute(1, 2, 0).numpy()
 
 
 def convert_channels(pixels: Pixels, channels: int) -> Pixels:

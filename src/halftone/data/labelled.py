@@ -21,6 +21,14 @@ class Look(NamedTuple):
     gray: bool
 
 
+class Encoded(NamedTuple):
+    """An image file as it is stored."""
+
+    content: bytes
+    max_pixels: int
+    """Pictures with more pixels are refused."""
+
+
 class Labelled(Protocol):
     """Images with labels, readable in any order and from any thread."""
 
@@ -41,6 +49,13 @@ class Labelled(Protocol):
 
         Raises:
             UnreadableImage: it cannot be decoded.
+        """
+
+    def encoded(self, index: int) -> Encoded | None:
+        """Return one image as a file, of which no more is decoded than is wanted; None where there is no file.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
         """
 
     def look(self, index: int) -> Look:
@@ -85,6 +100,10 @@ class Subset:
         """Decode the image at a position of the subset."""
         return self.whole.pixels(int(self.indices[index]))
 
+    def encoded(self, index: int) -> Encoded | None:
+        """Return the file of the image at a position of the subset."""
+        return self.whole.encoded(int(self.indices[index]))
+
     def look(self, index: int) -> Look:
         """Return the header of the image at a position of the subset."""
         return self.whole.look(int(self.indices[index]))
@@ -121,6 +140,10 @@ class Relabelled:
     def pixels(self, index: int) -> Pixels:
         """Decode one image."""
         return self.source.pixels(index)
+
+    def encoded(self, index: int) -> Encoded | None:
+        """Return one image as a file."""
+        return self.source.encoded(index)
 
     def look(self, index: int) -> Look:
         """Return one image's header."""

@@ -1,6 +1,6 @@
 """The streaming feed: threads decode a few batches ahead, each image straight into its place in the batch.
 
-Threads, not processes: Pillow decodes and resizes outside of Python's lock, nothing is copied between
+Threads, not processes: decoding and resizing run outside of Python's lock, nothing is copied between
 processes, no shared memory can run out, and there are no workers to be left behind when a run is killed.
 """
 
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ import torch
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
 from halftone.base.seeds import stream
+from halftone.data.cut import cut
 from halftone.data.feed import Batch, ResidentFeed
-from halftone.data.fit import Box, fit
+from halftone.data.fit import Box
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.order import Order
 from halftone.data.survey import Fault
@@ -104,14 +106,13 @@ class StreamingFeed:
 
     def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
         """Decode one image into its row of the batch; return what went wrong, if anything."""
+        choose = None
+        if self._box is not None and epoch is not None:
+            choose = partial(self._box.draw, epoch=epoch, position=position)
         try:
-            pixels = self._source.pixels(index)
+            batch[row] = cut(self._source, index, self._spec, choose)
         except UnreadableImage as error:
             return Fault(index, self._source.name(index), str(error))
-        box = None
-        if self._box is not None and epoch is not None:
-            box = self._box.draw(*pixels.shape[:2], epoch=epoch, position=position)
-        batch[row] = fit(pixels, self._spec, box)
         return None
 
     def _finish(self, pending: "_Pending") -> Batch:

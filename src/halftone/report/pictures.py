@@ -11,7 +11,7 @@ from PIL import Image
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
 from halftone.base.tables import read_table
-from halftone.data.fit import fit
+from halftone.data.cut import cut
 from halftone.data.labelled import Labelled, Pixels
 from halftone.report.figures import panels, to_png
 
@@ -63,7 +63,7 @@ def thumbnails(source: Labelled, mistakes: list[Mistake], spec: InputSpec) -> di
     found = {}
     for mistake in mistakes:
         try:
-            found[mistake.index] = fit(source.pixels(mistake.index), spec)
+            found[mistake.index] = cut(source, mistake.index, spec)
         except UnreadableImage:
             continue
     return found

@@ -11,9 +11,11 @@ from PIL import Image
 from torch import nn
 
 from halftone.base.errors import DataError, ModelFileError, RecipeError, UnreadableImage, closest, listed
+from halftone.base.inputs import InputSpec
 from halftone.base.records import Record, decided
 from halftone.data.augment.pipeline import Normalise
-from halftone.data.decode import decode_file, pixels_of
+from halftone.data.cut import cut_file
+from halftone.data.decode import pixels_of, read_file
 from halftone.data.fit import fit
 from halftone.data.labelled import Labelled, Parts, Pixels, Relabelled
 from halftone.data.open import open_source, settled_source
@@ -93,7 +95,7 @@ class Classifier:
         normalise = Normalise(self.card.input, self.device)
         for number, image in enumerate(images):
             name = str(image) if isinstance(image, Path | str) else f"image-{number}"
-            pixels = fit(_pixels(image, name), self.card.input)
+            pixels = _seen(image, name, self.card.input)
             batch = torch.from_numpy(np.array(pixels[None])).to(self.device).permute(0, 3, 1, 2)
             with torch.inference_mode(), evaluating(self.card.precision, self.device.type):
                 inputs = normalise(batch)
@@ -108,13 +110,14 @@ class Classifier:
             yield Prediction(image=name, label=ranked[0].name, probability=ranked[0].probability, top=ranked)
 
 
-def _pixels(image: Path | str | Pixels | Image.Image, name: str) -> Pixels:
+def _seen(image: Path | str | Pixels | Image.Image, name: str, spec: InputSpec) -> Pixels:
+    """Return what the network sees of an image, uint8 [size, size, channels]."""
     try:
         if isinstance(image, Path | str):
-            return decode_file(Path(image))
+            return cut_file(read_file(Path(image)), spec)
         if isinstance(image, Image.Image):
-            return pixels_of(image)
-        return from_arrays(np.asarray(image)[None], np.zeros(1, dtype=np.int64)).images[0]
+            return fit(pixels_of(image), spec)
+        return fit(from_arrays(np.asarray(image)[None], np.zeros(1, dtype=np.int64)).images[0], spec)
     except UnreadableImage as error:
         raise UnreadableImage(f"{name}: {error}") from error
 

@@ -35,6 +35,9 @@ class ArrayImages:
         """Return one image, [height, width, channels]."""
         return self.images[index]
 
+    def encoded(self, index: int) -> None:
+        """Arrays have no files."""
+
     def look(self, index: int) -> Look:
         """Return the shape that all images share."""
         _, height, width, channels = self.images.shape

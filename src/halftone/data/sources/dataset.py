@@ -47,6 +47,9 @@ class DatasetImages:
         """Read one image and bring it to uint8."""
         return _uint8(self._image(index))
 
+    def encoded(self, index: int) -> None:
+        """What the data set gives is decoded already."""
+
     def look(self, index: int) -> Look:
         """Read one image to learn its shape."""
         image = self._image(index)
@@ -104,7 +107,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _open_one(given: Any, prefix: str) -> Labelled:
-    if all(hasattr(given, name) for name in ("pixels", "labels", "classes", "content")):
+    if all(hasattr(given, name) for name in ("pixels", "labels", "classes", "content", "encoded")):
         return given
     if isinstance(given, tuple) and len(given) == 2 and _is_pair(given):
         return from_arrays(given[0], given[1], prefix=prefix)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from halftone.data.decode import MAX_PIXELS, decode_file, look_at_file, read_file
-from halftone.data.labelled import Labels, Look, Pixels
+from halftone.data.labelled import Encoded, Labels, Look, Pixels
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
@@ -40,6 +40,10 @@ class FileImages:
     def pixels(self, index: int) -> Pixels:
         """Decode one file."""
         return decode_file(self.path(index), max_pixels=self.max_pixels)
+
+    def encoded(self, index: int) -> Encoded:
+        """Return one file as it lies on disk, and the largest picture that is taken."""
+        return Encoded(self.content(index), self.max_pixels)
 
     def look(self, index: int) -> Look:
         """Read one file's header."""

@@ -9,7 +9,7 @@ import numpy as np
 from halftone.base.errors import DataError, UnreadableImage, listed
 from halftone.base.extras import require
 from halftone.data.decode import MAX_PIXELS, decode, look, read_file
-from halftone.data.labelled import Labels, Look, Parts, Pixels
+from halftone.data.labelled import Encoded, Labels, Look, Parts, Pixels
 from halftone.data.sources.folder import TEST, TRAIN, VALIDATION
 
 _UNLABELLED = -1
@@ -35,6 +35,10 @@ class HubImages:
     def pixels(self, index: int) -> Pixels:
         """Decode one image."""
         return decode(self.content(index), max_pixels=self.max_pixels)
+
+    def encoded(self, index: int) -> Encoded:
+        """Return one image file as it was stored, and the largest picture that is taken."""
+        return Encoded(self.content(index), self.max_pixels)
 
     def look(self, index: int) -> Look:
         """Read one image's header."""

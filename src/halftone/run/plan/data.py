@@ -10,8 +10,8 @@ from halftone.base.errors import DataError, UnreadableImage, listed
 from halftone.base.inputs import InputSpec
 from halftone.data.check import decode_faults
 from halftone.data.config import DataConfig
+from halftone.data.cut import cut
 from halftone.data.fingerprint import fingerprint
-from halftone.data.fit import fit
 from halftone.data.labelled import Labelled, Parts, in_memory, without
 from halftone.data.open import open_source
 from halftone.data.split import hold_out
@@ -181,7 +181,7 @@ def measure(source: Labelled, spec: InputSpec) -> tuple[tuple[float, ...], tuple
     num_pixels = used = 0
     for index in np.linspace(0, len(source.labels) - 1, count).astype(int):
         try:
-            pixels = fit(source.pixels(int(index)), spec).reshape(-1, spec.channels) / 255.0
+            pixels = cut(source, int(index), spec).reshape(-1, spec.channels) / 255.0
         except UnreadableImage:
             continue  # it is counted where it would have been used
         total += np.stack([pixels.sum(0), (pixels**2).sum(0)])
