@@ -33,5 +33,6 @@ def _one_thread() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured in tests, and in the processes that they start, stays out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HALFTONE_CACHE", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

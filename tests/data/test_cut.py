@@ -124,11 +124,11 @@ def _exif(orientation: int) -> Image.Exif:
 
 
 def test_how_much_is_left_to_the_resizing() -> None:
-    assert [denominator(side, 9999, 100) for side in (399, 400, 799, 800, 1599, 1600)] == [1, 2, 2, 4, 4, 8]
-    assert denominator(9999, 9999, 100) == 8
-    assert denominator(9999, 150, 100) == 1
+    assert [denominator(side, 9999, 100, 100) for side in (299, 300, 599, 600, 1199, 1200)] == [1, 2, 2, 4, 4, 8]
+    assert denominator(9999, 9999, 100, 100) == 8
+    assert denominator(9999, 150, 100, 100) == 1
     for side in range(100, 2000, 7):
-        by = denominator(side, side, 100)
+        by = denominator(side, side, 100, 100)
         assert by == 1 or side / by >= 100 * LEAST_REDUCTION
 
 
@@ -145,18 +145,13 @@ def test_real_photos_differ_from_pillows_by_less_than_a_value_and_a_half(shared_
             width, height = picture.size
         for name, box in (
             ("middle", middle(height, width, spec(size))),
-            ("random", _drawn(draw, height, width, size, number)),
+            ("random", draw(height, width, epoch=0, position=number)),
         ):
             found = cut_file(data, spec(size), lambda *_, box=box: box)
             theirs = by_pillow(data, size, box.on_grid(1, height, width))
             differences[name].append(float(np.abs(found.astype(int) - theirs).mean()))
     for name, found_of in differences.items():
         assert np.mean(found_of) < 1.5, name
-
-
-def _drawn(draw: Callable[..., Box], height: int, width: int, size: int, position: int) -> Box:
-    box = draw(height, width, epoch=0, position=position)
-    return box.on_grid(denominator(box.bottom - box.top, box.right - box.left, size), height, width)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -244,3 +239,16 @@ def test_sources_give_files_where_they_have_them(tmp_path: Path) -> None:
     digits = open_source(DataConfig(source="digits")).train
     assert digits.encoded(0) is None
     assert (cut(digits, 3, spec(8, channels=1)) == digits.pixels(3)).all()
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 8), st.integers(2, 150), st.integers(2, 150), st.integers(1, 24), st.data())
+def test_any_box_of_any_jpeg_is_near_pillows(
+    orientation: int, height: int, width: int, size: int, data: st.DataObject
+) -> None:
+    content = encoded(slope(height, width), "JPEG", quality=95, exif=_exif(orientation))
+    high, wide = (height, width) if orientation < 5 else (width, height)
+    left, top = data.draw(st.integers(0, wide - 1)), data.draw(st.integers(0, high - 1))
+    box = Box(left, top, data.draw(st.integers(left + 1, wide)), data.draw(st.integers(top + 1, high)))
+    found = cut_file(content, spec(size), lambda *_: box)
+    assert np.abs(found.astype(int) - by_pillow(content, size, box)).mean() < 4

@@ -69,6 +69,8 @@ class DataConfig(Record):
     """Keep the whole set decoded on the device, or decode while training."""
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
     """Decoding threads of the streaming feed; 0 decodes between the steps."""
+    cache: Literal["off", "ram", "disk"] | Auto = "auto"
+    """Keep decoded training images of the streaming feed for the epochs that follow, in memory or on disk."""
     on_error: Literal["skip", "fail"] = "skip"
     """`skip` and count images that cannot be read, or check all of them first and `fail` at one."""
     max_bad: Share = 0.01

@@ -2,7 +2,7 @@
 
 A box is chosen from the picture's height and width, then only as much is decoded as the box needs. A JPEG of which
 much is wanted at a small size is decoded at 1/2, 1/4 or 1/8 of its size, so far as the antialiased resizing still has a
-reduction of 2 or more to do (`jpeg.denominator`). Edges of the box are moved to whole pixels of what is decoded.
+reduction of 1.5 or more to do (`jpeg.denominator`); the box then lies between pixels, and Pillow resizes it.
 Everything else is decoded in full by Pillow, with the rules of `decode`.
 """
 
@@ -12,11 +12,12 @@ from PIL import Image
 
 from halftone.base.inputs import InputSpec
 from halftone.data.decode import MAX_PIXELS, look_of, opened, orientation, pixels_of
-from halftone.data.fit import Box, fit, fit_whole, middle
+from halftone.data.fit import Box, convert_channels, fit, middle, resize
 from halftone.data.jpeg import decode_part, denominator, is_plain
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.turn import Turn
 
+_SLACK = 1.1
 Choose = Callable[[int, int], Box]
 """From the height and width of the upright picture to the box that is wanted of it."""
 
@@ -61,24 +62,82 @@ def cut_file(data: bytes, spec: InputSpec, choose: Choose | None = None, *, max_
     with opened(data, max_pixels=max_pixels) as picture:
         seen = look_of(picture)
         box = middle(seen.height, seen.width, spec) if choose is None else choose(seen.height, seen.width)
-        if is_plain(picture, data):
-            found = _cut_jpeg(data, picture, spec, box)
-            if found is not None:
-                return found
+        found = _from_jpeg(data, picture, spec, box, (spec.size, spec.size))
+        if found is not None:
+            return convert_channels(found, spec.channels)
         return fit(pixels_of(picture), spec, box)
 
 
-def _cut_jpeg(data: bytes, picture: Image.Image, spec: InputSpec, box: Box) -> Pixels | None:
-    """Decode no more than the box needs; None if the decoder stumbles."""
+def shrink(source: Labelled, index: int, spec: InputSpec, side: int | None) -> Pixels:
+    """Return one image as it is kept for later crops.
+
+    Args:
+        source: the images.
+        index: of the image.
+        spec: what the network expects.
+        side: what the shorter side is reduced to where it is longer by more than a tenth, in pixels; None for the
+            finished input.
+
+    Returns:
+        uint8 [height, width, 1 or 3], upright.
+
+    Raises:
+        UnreadableImage: it cannot be decoded.
+    """
+    if side is None:
+        return cut(source, index, spec)
+    encoded = source.encoded(index)
+    if encoded is None:
+        pixels = source.pixels(index)
+    else:
+        with opened(encoded.content, max_pixels=encoded.max_pixels) as picture:
+            seen = look_of(picture)
+            whole, shape = Box(0, 0, seen.width, seen.height), bounded(seen.height, seen.width, side)
+            found = _from_jpeg(encoded.content, picture, spec, whole, shape)
+            if found is not None:
+                return found
+            pixels = pixels_of(picture)
+    if spec.channels == 1:
+        pixels = convert_channels(pixels, 1)
+    height, width = bounded(pixels.shape[0], pixels.shape[1], side)
+    return resize(pixels, height, width, spec.interpolation)
+
+
+def bounded(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return to what height and width a picture is reduced whose shorter side is to be about `side`, in pixels.
+
+    One that is larger by no more than a tenth is left as it is.
+    """
+    if min(height, width) <= _SLACK * side:
+        return height, width
+    scale = side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _from_jpeg(data: bytes, picture: Image.Image, spec: InputSpec, box: Box, shape: tuple[int, int]) -> Pixels | None:
+    """Resize a box of a plain JPEG, decoding no more than it needs; None if it is another file or a damaged one.
+
+    Returns:
+        uint8 [height, width, 1 or 3] of the shape wanted; one channel only if the network takes one.
+    """
+    if not is_plain(picture, data):
+        return None
     width, height = picture.size
     turn = Turn.of(orientation(picture))
     stored = turn.stored(box, height, width)
+    rows, columns = reversed(shape) if turn.exchange else shape
     by = 1
     if spec.interpolation != "nearest":
-        by = denominator(stored.bottom - stored.top, stored.right - stored.left, spec.size)
-    exact = stored.on_grid(by, height, width)
-    part = decode_part(data, picture, exact, by)
+        by = denominator(stored.bottom - stored.top, stored.right - stored.left, rows, columns)
+    around = stored.around(by, height, width)
+    part = decode_part(data, picture, around, by)
     if part is None:
         return None
-    extent = ((exact.bottom - exact.top) / by, (exact.right - exact.left) / by)
-    return turn.upright(fit_whole(part, spec, extent))
+    if spec.channels == 1:
+        part = convert_channels(part, 1)
+    within = None
+    if by > 1:
+        left, top = (stored.left - around.left) / by, (stored.top - around.top) / by
+        right, bottom = (stored.right - around.left) / by, (stored.bottom - around.top) / by
+        within = Box(left, top, right, bottom)
+    return turn.upright(resize(part, rows, columns, spec.interpolation, within))

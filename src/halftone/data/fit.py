@@ -5,6 +5,7 @@ several times faster on processors with AVX2. It is given contiguous pixels: for
 thread, while a view of a larger picture is copied by a pool of threads, one pool for each thread that decodes.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,6 @@ _RESAMPLE = {
 }
 _IN_THIS_THREAD: bool = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 """Elsewhere torch's resizing takes a general way, which is slower than Pillow's and starts threads."""
-_SMOOTH = {
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
-}
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 
 
@@ -36,6 +33,12 @@ class Box:
     top: float
     right: float
     bottom: float
+
+    def around(self, step: int, height: int, width: int) -> "Box":
+        """Move each edge outwards to a multiple of `step` pixels or the edge of the picture."""
+        left, top = math.floor(self.left / step) * step, math.floor(self.top / step) * step
+        right, bottom = math.ceil(self.right / step) * step, math.ceil(self.bottom / step) * step
+        return Box(left, top, min(width, right), min(height, bottom))
 
     def on_grid(self, step: int, height: int, width: int) -> "Box":
         """Move each edge to the nearest multiple of `step` pixels or edge of the picture; never to an empty box."""
@@ -51,12 +54,12 @@ def _snap(low: float, high: float, step: int, end: int) -> tuple[int, int]:
 
 
 def middle(height: int, width: int, spec: InputSpec) -> Box:
-    """Return the part of a picture that evaluation sees."""
+    """Return the part of a picture that evaluation sees, in whole pixels."""
     if spec.fit == "squash":
         return Box(0, 0, width, height)
     side = min(height, width) * spec.crop
     left, top = (width - side) / 2, (height - side) / 2
-    return Box(left, top, left + side, top + side)
+    return Box(left, top, left + side, top + side).on_grid(1, height, width)
 
 
 def fit(pixels: Pixels, spec: InputSpec, box: Box | None = None) -> Pixels:
@@ -77,20 +80,18 @@ def fit(pixels: Pixels, spec: InputSpec, box: Box | None = None) -> Pixels:
     return fit_whole(pixels[int(whole.top) : int(whole.bottom), int(whole.left) : int(whole.right)], spec)
 
 
-def fit_whole(pixels: Pixels, spec: InputSpec, extent: tuple[float, float] | None = None) -> Pixels:
-    """Resize a box that was cut out already, and convert the channels; see `resize` for the extent.
+def fit_whole(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """Resize a box that was cut out already, and convert the channels.
 
     Returns:
         uint8 [size, size, channels].
     """
     if spec.channels == 1:
         pixels = convert_channels(pixels, 1)
-    return convert_channels(resize(pixels, spec.size, spec.size, spec.interpolation, extent), spec.channels)
+    return convert_channels(resize(pixels, spec.size, spec.size, spec.interpolation), spec.channels)
 
 
-def resize(
-    pixels: Pixels, height: int, width: int, interpolation: Interpolation, extent: tuple[float, float] | None = None
-) -> Pixels:
+def resize(pixels: Pixels, height: int, width: int, interpolation: Interpolation, box: Box | None = None) -> Pixels:
     """Resize with antialiasing, in the calling thread; what has the size already is returned as it is.
 
     Args:
@@ -98,25 +99,22 @@ def resize(
         height: wanted, in pixels.
         width: wanted, in pixels.
         interpolation: the filter; `nearest` has no antialiasing.
-        extent: how high and wide the pixels truly are, where the last row or column is only partly covered by the
-            picture; at most one pixel less than their number.
+        box: the part to use, its edges possibly between pixels, which only Pillow can do; without it, all.
 
     Returns:
         uint8 [height, width, 1 or 3].
     """
-    rows, columns = extent or pixels.shape[:2]
-    if pixels.shape[:2] == (height, width) and (rows, columns) == (height, width):
+    if box is None and pixels.shape[:2] == (height, width):
         return pixels
-    if interpolation == "nearest" or not _IN_THIS_THREAD:
+    if box is not None or interpolation == "nearest" or not _IN_THIS_THREAD:
         picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        resized = picture.resize((width, height), _RESAMPLE[interpolation], box=(0, 0, columns, rows))
+        edges = None if box is None else (box.left, box.top, box.right, box.bottom)
+        resized = picture.resize((width, height), _RESAMPLE[interpolation], box=edges)
         return np.asarray(resized).reshape(height, width, pixels.shape[2])
     if not (pixels.flags.c_contiguous and pixels.flags.writeable):  # torch warns of what it may not write to
         pixels = pixels.copy()
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
-    # what torch.nn.functional.interpolate calls, which takes either a size or a scale, but not both
-    resample = _SMOOTH[interpolation]
-    scaled = resample(batch, (height, width), False, height / rows, width / columns)
+    scaled = torch.nn.functional.interpolate(batch, (height, width), mode=interpolation, antialias=True)
     return scaled[0].permute(1, 2, 0).numpy()
 
 

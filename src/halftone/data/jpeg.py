@@ -17,7 +17,7 @@ from PIL import Image
 from halftone.data.fit import Box
 from halftone.data.labelled import Pixels
 
-LEAST_REDUCTION = 2.0
+LEAST_REDUCTION = 1.5
 """What a picture decoded at a part of its size is at least reduced by afterwards, with antialiasing."""
 _END = b"\xff\xd9"
 _HEADS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -29,7 +29,7 @@ _ROWS = 16
 """Rows in the tallest usual row of blocks."""
 
 
-def denominator(height: float, width: float, size: int) -> int:
+def denominator(height: float, width: float, rows: int, columns: int) -> int:
     """Return at what part of its size to decode a picture of which a box is wanted: 1, or 1/2, 1/4, 1/8 of it.
 
     The smallest that leaves a reduction of at least `LEAST_REDUCTION` to the antialiased resizing.
@@ -37,10 +37,11 @@ def denominator(height: float, width: float, size: int) -> int:
     Args:
         height: of the box, in pixels.
         width: of the box, in pixels.
-        size: that the box is resized to, in pixels.
+        rows: that the box is resized to.
+        columns: that the box is resized to.
     """
     chosen = 1
-    while chosen < 8 and min(height, width) >= 2 * chosen * size * LEAST_REDUCTION:
+    while chosen < 8 and min(height / rows, width / columns) >= 2 * chosen * LEAST_REDUCTION:
         chosen *= 2
     return chosen
 

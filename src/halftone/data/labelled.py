@@ -176,6 +176,17 @@ def in_memory(source: Labelled) -> bool:
     return source.array is not None
 
 
+def rooted(source: Labelled) -> tuple[Labelled, npt.NDArray[np.int64]]:
+    """Return the source that a part was taken of, and the numbers there of the images of the part."""
+    numbers = np.arange(len(source.labels))
+    while isinstance(source, Subset | Relabelled):
+        if isinstance(source, Subset):
+            numbers, source = source.indices[numbers], source.whole
+        else:
+            source = source.source
+    return source, numbers
+
+
 def without(source: Labelled, dropped: Sequence[int]) -> Labelled:
     """Return the source without the images at the positions given."""
     if not dropped:

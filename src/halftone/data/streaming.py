@@ -16,6 +16,7 @@ import torch
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
 from halftone.base.seeds import stream
+from halftone.data.cache.kept import KeptPictures
 from halftone.data.cut import cut
 from halftone.data.feed import Batch, ResidentFeed
 from halftone.data.fit import Box
@@ -25,6 +26,8 @@ from halftone.data.survey import Fault
 
 AHEAD = 3
 """Batches that are being decoded while one is in use."""
+_AT_ONCE = 4
+"""Images that a thread takes at once: what is read from the cache takes no longer than handing it out one by one."""
 _ASPECT = (3 / 4, 4 / 3)
 
 
@@ -36,7 +39,7 @@ class RandomBox:
     seed: int
 
     def draw(self, height: int, width: int, *, epoch: int, position: int) -> Box:
-        """Draw the rectangle for one image of one epoch; the same arguments give the same rectangle."""
+        """Draw the rectangle, in whole pixels, for one image of one epoch; the same arguments give the same one."""
         random = stream(self.seed, "crop", epoch, position)
         for _ in range(10):
             area = height * width * random.uniform(self.area[0], self.area[1])
@@ -44,9 +47,10 @@ class RandomBox:
             box_width, box_height = float(np.sqrt(area * ratio)), float(np.sqrt(area / ratio))
             if box_width <= width and box_height <= height:
                 left, top = random.uniform(0, width - box_width), random.uniform(0, height - box_height)
-                return Box(left, top, left + box_width, top + box_height)
+                return Box(left, top, left + box_width, top + box_height).on_grid(1, height, width)
         side = min(height, width)
-        return Box((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        left, top = (width - side) // 2, (height - side) // 2
+        return Box(left, top, left + side, top + side)
 
 
 class StreamingFeed:
@@ -60,8 +64,9 @@ class StreamingFeed:
         *,
         workers: int,
         box: RandomBox | None = None,
+        kept: KeptPictures | None = None,
     ) -> None:
-        """Take the images, what the network expects of them, and the random crop of training, if any.
+        """Take the images, what the network expects of them, and the random crop of training and its cache, if any.
 
         With `workers` 0 nothing runs in the background and each batch is decoded when it is asked for.
         """
@@ -70,6 +75,7 @@ class StreamingFeed:
         self._device = device
         self._workers = workers
         self._box = box
+        self._kept = kept
         self._labels = torch.from_numpy(source.labels)
 
     def batches(self, order: Order, batch_size: int, *, epoch: int | None = None, first: int = 0) -> Iterator[Batch]:
@@ -96,13 +102,21 @@ class StreamingFeed:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def remarks(self) -> list[str]:
+        """Return what went wrong with the cache since the last call, for people."""
+        return [] if self._kept is None else self._kept.remarks()
+
     def _submit(self, pool: ThreadPoolExecutor, indices: Order, epoch: int | None, first: int) -> "_Pending":
         pending = _Pending(indices, self._spec)
         pending.futures = [
-            pool.submit(self._place, pending.pixels, row, int(index), epoch, first + row)
-            for row, index in enumerate(indices)
+            pool.submit(self._place_some, pending, range(row, min(row + _AT_ONCE, len(indices))), epoch, first)
+            for row in range(0, len(indices), _AT_ONCE)
         ]
         return pending
+
+    def _place_some(self, pending: "_Pending", rows: range, epoch: int | None, first: int) -> list[Fault | None]:
+        """Decode a few images, one after the other."""
+        return [self._place(pending.pixels, row, int(pending.indices[row]), epoch, first + row) for row in rows]
 
     def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
         """Decode one image into its row of the batch; return what went wrong, if anything."""
@@ -110,14 +124,17 @@ class StreamingFeed:
         if self._box is not None and epoch is not None:
             choose = partial(self._box.draw, epoch=epoch, position=position)
         try:
-            batch[row] = cut(self._source, index, self._spec, choose)
+            if self._kept is not None and epoch is not None:
+                batch[row] = self._kept.cut(index, choose)
+            else:
+                batch[row] = cut(self._source, index, self._spec, choose)
         except UnreadableImage as error:
             return Fault(index, self._source.name(index), str(error))
         return None
 
     def _finish(self, pending: "_Pending") -> Batch:
         """Wait for a batch and move it to the device, without the images that could not be read."""
-        results = pending.faults or [future.result() for future in pending.futures]
+        results = pending.faults or [fault for future in pending.futures for fault in future.result()]
         faults = tuple(result for result in results if result is not None)
         pixels, indices = pending.pixels, pending.indices
         if faults:
@@ -136,7 +153,7 @@ class _Pending:
     def __init__(self, indices: Order, spec: InputSpec) -> None:
         self.indices = indices
         self.pixels: Pixels = np.empty((len(indices), spec.size, spec.size, spec.channels), dtype=np.uint8)
-        self.futures: list[Future[Fault | None]] = []
+        self.futures: list[Future[list[Fault | None]]] = []
         self.faults: list[Fault | None] = []
 
 

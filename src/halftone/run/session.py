@@ -12,6 +12,7 @@ from torch import Tensor
 from halftone.base.records import decided
 from halftone.base.seeds import stream_seed
 from halftone.data.augment.pipeline import Augment, Normalise
+from halftone.data.cache.open import open_cache
 from halftone.data.feed import Feed
 from halftone.data.labelled import Labelled, Labels
 from halftone.data.order import Order, balanced_order, epoch_order
@@ -30,9 +31,11 @@ from halftone.precision.verbs import Precision
 from halftone.run.courses import courses_of, stand_still
 from halftone.run.model_file import ModelCard, unjudged_card
 from halftone.run.plan.make import Prepared
+from halftone.run.plan.pictures import crop_area
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
+from halftone.system.memory import available_bytes
 from halftone.weights.average import Average
 from halftone.weights.freeze import Freezing
 
@@ -123,9 +126,13 @@ def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
     workers = decided(recipe.data.workers)
     if recipe.data.feed == "resident":
         return decode_all(source, plan.input, device, workers=workers)
-    area = decided(recipe.augment.resized_crop)
-    box = RandomBox(area, recipe.seed) if isinstance(area, tuple) else None
-    return StreamingFeed(source, plan.input, device, workers=workers, box=box)
+    area = crop_area(recipe)
+    box = None if area is None else RandomBox(area, recipe.seed)
+    kept = None
+    if recipe.data.cache in ("ram", "disk"):
+        free = available_bytes(torch.device("cpu"))
+        kept = open_cache(recipe.data.cache, source, plan.input, area, free_memory=free)
+    return StreamingFeed(source, plan.input, device, workers=workers, box=box, kept=kept)
 
 
 def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: bool | None = None) -> EvaluationSet:

@@ -14,6 +14,7 @@ from halftone.base.files import remove_stale
 from halftone.base.records import decided
 from halftone.data.augment.pipeline import denormalise
 from halftone.data.labelled import Labelled, Subset
+from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
 from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
 from halftone.loop.session import Session
@@ -212,6 +213,8 @@ def _train(run: _Run) -> Iterator[Event]:
     with float32_arithmetic(decided(plan.settled.precision.mode)):
         for event in train(session, progress, max_skipped=plan.settled.precision.max_skipped):
             yield event
+            if isinstance(event, EpochDone) and isinstance(session.feed, StreamingFeed):
+                yield from (Notice(remark) for remark in session.feed.remarks())
             if isinstance(event, Unreadable):
                 unreadable[event.part].add(event.fault.name)
                 _check_unreadable(unreadable[event.part], plan, event)

@@ -1,19 +1,18 @@
 """What was measured before on this machine, so that the same question is not measured twice."""
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from halftone.base.errors import HalftoneError
 from halftone.base.files import write_text
+from halftone.base.places import cache_folder
 from halftone.precision.probe import Finding
 
 
 def folder() -> Path:
-    """Return the folder of findings: `halftone/precision` in the user's cache (`XDG_CACHE_HOME`)."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "halftone" / "precision"
+    """Return the folder of findings: `precision` in the cache of halftone (`HALFTONE_CACHE`)."""
+    return cache_folder() / "precision"
 
 
 def read(key: str) -> Finding | None:

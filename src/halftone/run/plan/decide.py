@@ -93,6 +93,31 @@ def feed(survey: Survey, *, in_memory: bool, size: int, num_bytes: int, free_byt
     return Decision("streaming", "the pictures differ in size or are large, and random crops need the whole of them")
 
 
+def cache(
+    *, feed: str, passes: float, identified: bool, num_bytes: int, free_disk: int, free_memory: int
+) -> Decision[Literal["off", "ram", "disk"]]:
+    """Choose whether and where decoded training images are kept.
+
+    Args:
+        feed: how images reach the network.
+        passes: over the training images in the run.
+        identified: whether the set can be told from others, so that a file may hold it.
+        num_bytes: that all of them take when they are kept.
+        free_disk: bytes.
+        free_memory: bytes; files are fast only while the system keeps their pages in it.
+    """
+    if feed != "streaming":
+        return Decision("off", "the decoded set is resident")
+    if passes < 2:
+        return Decision("off", "each image is used about once")
+    amount = f"decoded, the images take {num_bytes / 2**20:,.0f} MB"
+    if identified and num_bytes <= free_disk // 4 and num_bytes <= free_memory // 2:
+        return Decision("disk", f"{amount}, at most a quarter of the free disk and half of the free memory")
+    if num_bytes <= free_memory // 4:
+        return Decision("ram", f"{amount}, at most a quarter of the free memory")
+    return Decision("off", f"{amount}, more than a quarter of the free disk or half of the free memory")
+
+
 def augmentation(
     config: AugmentConfig, *, size: int, small: bool, source: str, gray: bool
 ) -> tuple[AugmentConfig, str]:

@@ -20,6 +20,7 @@ from halftone.run.plan import decide
 from halftone.run.plan.data import OpenedData, open_data
 from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.pictures import settle_cache
 from halftone.run.plan.precision import choose_precision
 from halftone.run.plan.record import Plan
 from halftone.run.plan.schedule import scaled_rate, settle_schedule
@@ -72,6 +73,8 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     network = choose_network(recipe, opened, model, notes)
     recipe = _settle_data(recipe, opened, network, facts, device, threads, notes)
     recipe = _settle_training(recipe, opened, network, facts, notes)
+    free = available_bytes(torch.device("cpu"))
+    recipe = settle_cache(recipe, opened.train, opened.survey, network.spec, notes, free_memory=free)
     recipe = recipe.replaced(threads=threads, device=str(device))
     precision = choose_precision(recipe, network, opened, facts, device, notes)
     recipe = recipe.replaced(precision=precision.config)
