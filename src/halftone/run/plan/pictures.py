@@ -5,6 +5,7 @@ import sys
 
 from halftone.base.inputs import InputSpec
 from halftone.base.records import decided
+from halftone.data.cache.disk import LEAST_FREE
 from halftone.data.cache.kept import kept_bytes, kept_side
 from halftone.data.cache.place import identity, pictures_folder
 from halftone.data.labelled import Labelled
@@ -53,11 +54,11 @@ def crop_area(recipe: Recipe) -> tuple[float, float] | None:
 
 
 def _free_disk() -> int:
-    """Return the free bytes where the cache would lie."""
+    """Return the bytes that caches may take where they would lie."""
     folder = pictures_folder()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
-        return shutil.disk_usage(folder).free
+        return max(0, shutil.disk_usage(folder).free - LEAST_FREE)
     except OSError:
         return 0
