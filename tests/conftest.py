@@ -36,3 +36,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.delenv("HALFTONE_CACHE", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that computes in fp32 only, whatever this one has."""
+    monkeypatch.setattr("halftone.system.device.cpu_capabilities", dict)

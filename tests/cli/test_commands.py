@@ -196,7 +196,13 @@ BAD_REQUESTS = [
 
 @pytest.mark.parametrize(("flags", "code", "words"), BAD_REQUESTS, ids=[" ".join(case[0]) for case in BAD_REQUESTS])
 def test_bad_request_is_one_line_and_writes_nothing(
-    flags: list[str], code: int, words: str, tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    quick: list[str],
+    capsys: pytest.CaptureFixture[str],
+    plain_cpu: None,
 ) -> None:
     path = write_npz(tmp_path / "tiny.npz")
     given = [flag for flag in quick if not (flag in ("--model", "cifar_resnet8") and "--model" in flags)]

@@ -93,7 +93,7 @@ def test_starting_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first_weight(0), first_weight(1))
 
 
-def test_B4_B9_conflicts_with_the_data(tmp_path: Path) -> None:
+def test_B4_B9_conflicts_with_the_data(tmp_path: Path, plain_cpu: None) -> None:
     path = str(write_npz(tmp_path / "tiny.npz"))
     with pytest.raises(RecipeError, match=r"warmup.length = 10ep: that is .* optimizer steps, and the whole run has"):
         make_plan(Recipe(data=path, epochs=5, warmup="10ep"))

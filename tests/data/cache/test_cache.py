@@ -117,8 +117,8 @@ def test_crops_from_kept_pictures_are_like_those_from_whole_ones(photos: Labelle
 
 def test_how_large_a_kept_picture_is() -> None:
     assert kept_side(224, None) is None
-    assert kept_side(224, (0.35, 1.0)) == 273
-    assert kept_side(224, (0.08, 1.0)) == 305
+    assert kept_side(224, (0.35, 1.0)) == 379
+    assert kept_side(224, (0.08, 1.0)) == 390
     assert kept_side(224, (1.0, 1.0)) == 224
     spec = SPEC.replaced(size=224)
     assert kept_bytes(10, 600, 800, spec=spec, side=273) == 10 * 273 * 364 * 3

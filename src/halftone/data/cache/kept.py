@@ -12,20 +12,22 @@ from halftone.data.cut import Choose, bounded, shrink
 from halftone.data.fit import fit, fit_whole
 from halftone.data.labelled import Labelled, Pixels, rooted
 
+_LEAST_AREA = 0.33
+"""The share of the area down to which crops lose nothing: a tenth of it would take three times the bytes."""
+
 
 def kept_side(size: int, area: tuple[float, float] | None) -> int | None:
     """Return what the shorter side of a kept picture is reduced to, in pixels.
 
-    A random crop of the middle of the range of areas then has the network's resolution: larger ones lose nothing,
-    smaller ones are enlarged, by sqrt(middle / least) at most (1.4 times for areas of 0.35 to 1). Twice the side would
-    be four times the bytes to write, to hold and to read for each crop.
+    The least random crop then still has the network's resolution, so no crop loses any sharpness, up to a bound: where
+    crops may be very small, those below a third of the area do.
 
     Args:
         size: of the network's input, in pixels.
         area: the range of the random crops' share of the area; None if there are none, and then the finished input is
             kept.
     """
-    return None if area is None else math.ceil(size / math.sqrt(sum(area) / 2))
+    return None if area is None else math.ceil(size / math.sqrt(max(area[0], _LEAST_AREA)))
 
 
 def kept_bytes(num_images: int, height: int, width: int, *, spec: InputSpec, side: int | None) -> int:
