@@ -35,6 +35,9 @@ def evaluate(
         str | None,
         Parameter(help="Of a file of other origin: its network, by name or FILE.py:Class; or your class, if it moved."),
     ] = None,
+    views: Annotated[
+        int | None, Parameter(help="How often to look at an image: 1, 2 or 6; without it, as in training.")
+    ] = None,
     device: Annotated[
         str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the CPU if the run used it.")
     ] = "auto",
@@ -44,10 +47,11 @@ def evaluate(
     from halftone.run.inference import evaluate_run
 
     pictures = {"size": size, "channels": channels, "mean": mean, "std": std}
-    asked = {name: value for name, value in pictures.items() if value is not None}
+    asked: dict[str, Any] = {name: value for name, value in pictures.items() if value is not None}
     if run.expanduser().is_file():
         if weights is not None:
             raise RecipeError(f"weights = {weights}: {run} is a weight file itself", hint="leave --weights out")
+        asked |= {} if views is None else {"views": views}
         found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, model, device)
     elif asked:
         raise RecipeError(
@@ -55,7 +59,12 @@ def evaluate(
             hint="it is for weight files of other origin",
         )
     else:
-        found = evaluate_run(run, data, weights=weights, root=root, download=download, device=device, model=model)
+        from halftone.data.config import DataConfig
+
+        looks = None if views is None else DataConfig.parse({"views": views}).views
+        found = evaluate_run(
+            run, data, weights=weights, root=root, download=download, device=device, model=model, views=looks
+        )
     for note in found.notes:
         _say(note)
     for fault in found.evaluation.faults:
@@ -95,8 +104,9 @@ def _show(metrics: Any) -> None:
         shares = (percent(value) for value in (row.precision, row.recall, row.f1))
         table.add_row(Text(printable(row.name)), str(row.support), str(row.predicted), *shares)
     console.print(table)
+    looks = f", {metrics.views} views of each" if metrics.views > 1 else ""
     console.print(
-        f"{metrics.num_images:,} images: accuracy {percent(metrics.accuracy)}, top-5 {percent(metrics.top5)}, "
+        f"{metrics.num_images:,} images{looks}: accuracy {percent(metrics.accuracy)}, top-5 {percent(metrics.top5)}, "
         f"precision {percent(metrics.precision)}, recall {percent(metrics.recall)}, F1 {percent(metrics.f1)}, "
         f"loss {'-' if metrics.loss is None else f'{metrics.loss:.4f}'}, "
         f"calibration error {percent(metrics.calibration_error)}"

@@ -28,6 +28,10 @@ def _numbers(value: Any) -> Any:
     return numbers
 
 
+def _count(value: Any) -> Any:
+    return int(value) if value in ("1", "2", "6") else value
+
+
 def _divisors(value: Any) -> Any:
     numbers = _numbers(value)
     if numbers != "auto" and 0 in numbers:
@@ -35,6 +39,7 @@ def _divisors(value: Any) -> Any:
     return numbers
 
 
+Views = Annotated[Literal[1, 2, 6], BeforeValidator(_count)]
 Mean = Annotated[tuple[float, ...] | Auto, BeforeValidator(_numbers)]
 Deviation = Annotated[tuple[float, ...] | Auto, BeforeValidator(_divisors)]
 
@@ -77,6 +82,10 @@ class DataConfig(Record):
     """The share of unreadable images at which training stops."""
     max_megapixels: float = Field(default=100.0, gt=0)
     """Pictures with more pixels are refused before they are decoded."""
+    views: Views = 1
+    """How often an image is looked at in validation, evaluation and prediction; the mean of the logits counts. 2: it
+    and its mirror image; 6: both also shifted by a pixel down and right, and up and left. It takes 2 or 6 times as
+    long."""
     balanced: bool = False
     """Draw every class equally often in training, with repetition."""
 
@@ -102,8 +111,9 @@ class AugmentConfig(Record):
 
     policy: Literal["auto", "none", "light", "strong"] = "auto"
     """What settings left at auto become: `none` nothing, `auto` by image size, `light` no colours, `strong` more."""
-    flip: Share | Auto = "auto"
-    """Probability of mirroring left to right."""
+    flip: Share | Literal["alternate"] | Auto = "auto"
+    """Probability of mirroring left to right; `alternate` mirrors a random half of the images in the first epoch, the
+    other half in the next, and so on."""
     vertical_flip: Share = 0.0
     """Probability of mirroring top to bottom."""
     pad_crop: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"

@@ -61,6 +61,17 @@ class LayersThawed:
 
 
 @dataclass(slots=True)
+class LayersHalted:
+    """Layers that trained stand still from now on."""
+
+    tried: int
+    step: int
+    names: tuple[str, ...]
+    num_trainable: int
+    """Parameters that still train."""
+
+
+@dataclass(slots=True)
 class Unreadable:
     """An image could not be read and was left out."""
 
@@ -79,7 +90,7 @@ class Evaluating:
 
 @dataclass(slots=True)
 class EpochDone:
-    """An epoch was trained and evaluated."""
+    """An epoch was trained, and evaluated unless validation is rarer: then the evaluation has seen no image."""
 
     epoch: int
     step: int
@@ -115,4 +126,14 @@ class StoppedEarly:
     reason: str
 
 
-LoopEvent = StepTaken | WarmupDecided | LayersThawed | Unreadable | Evaluating | EpochDone | RateLowered | StoppedEarly
+LoopEvent = (
+    StepTaken
+    | WarmupDecided
+    | LayersThawed
+    | LayersHalted
+    | Unreadable
+    | Evaluating
+    | EpochDone
+    | RateLowered
+    | StoppedEarly
+)

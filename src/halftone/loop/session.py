@@ -53,6 +53,8 @@ class Session:
     epochs: int
     max_batches: int
     """Where the run ends, possibly within an epoch."""
+    validate_every: int
+    """Epochs from one validation to the next; the last one is always validated."""
     count_correct: bool
     """Whether training accuracy means something: labels are not mixed."""
     update_ratio: UpdateRatio

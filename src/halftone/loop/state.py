@@ -147,6 +147,7 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     if session.average is not None:
         session.average.load_state_dict(state["average"])
     session.freezing.thaw(progress.step)
+    session.freezing.halt(progress.step)
     _restore_random(session.device, state["random"])
 
 

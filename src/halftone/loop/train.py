@@ -8,10 +8,11 @@ import torch
 from halftone.base.errors import Diverged
 from halftone.data.feed import Batch
 from halftone.loop.blame import blame
-from halftone.loop.evaluate import Evaluation, evaluate
+from halftone.loop.evaluate import Evaluation, evaluate, nothing_seen
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
+    LayersHalted,
     LayersThawed,
     LoopEvent,
     RateLowered,
@@ -65,7 +66,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             progress.tried += 1
             continue
         if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
-            yield from _thaw(session, progress)
+            yield from _change_frozen(session, progress)
         result = update(session, batch, step=step, tried=progress.tried)
         step = step + result.applied
         progress.tried += 1
@@ -101,13 +102,15 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     _refuse_divergence(session, progress, batch, max_skipped)
 
 
-def _thaw(session: Session, progress: Progress) -> Iterator[LayersThawed]:
-    """Let the layers train whose step has come; nothing happens if skipped steps put it off."""
+def _change_frozen(session: Session, progress: Progress) -> Iterator[LayersThawed | LayersHalted]:
+    """Let the layers train, or stop, whose step has come; nothing happens if skipped steps put it off."""
     settle(session, progress)
-    thawed = session.freezing.thaw(progress.step)
+    thawed, halted = session.freezing.thaw(progress.step), session.freezing.halt(progress.step)
+    num_trainable = sum(weight.numel() for weight in session.model.parameters() if weight.requires_grad)
     if thawed:
-        num_trainable = sum(weight.numel() for weight in session.model.parameters() if weight.requires_grad)
         yield LayersThawed(progress.tried, progress.step, tuple(thaw.name for thaw in thawed), num_trainable)
+    if halted:
+        yield LayersHalted(progress.tried, progress.step, tuple(halt.name for halt in halted), num_trainable)
 
 
 def _watch_warmup(session: Session, progress: Progress, result: StepResult) -> Iterator[WarmupDecided]:
@@ -139,9 +142,10 @@ def _refuse_divergence(session: Session, progress: Progress, batch: Batch | None
 
 def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
     clock = time.perf_counter()
-    evaluation = yield from _evaluate(session)
     progress.epoch += 1
-    improved = session.best.observe(evaluation.metrics, progress.epoch)
+    validates = progress.epoch % session.validate_every == 0 or not _has_steps_left(session, progress)
+    evaluation = (yield from _evaluate(session)) if validates else nothing_seen(session.validation)
+    improved = validates and session.best.observe(evaluation.metrics, progress.epoch)
     progress.seconds += time.perf_counter() - clock
     plateau, loss = session.schedule.plateau, evaluation.metrics.loss
     scale, seen = session.precision.scale, progress.num_images
@@ -159,7 +163,7 @@ def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
         skipped_steps=progress.skipped,
         improved=improved,
     )
-    lowered = plateau is not None and plateau.observe(float("nan") if loss is None else loss)
+    lowered = validates and plateau is not None and plateau.observe(float("nan") if loss is None else loss)
     progress.stopped = session.best.exhausted
     progress.begin_epoch()
     yield done

@@ -29,6 +29,8 @@ class Metrics(Record):
     """An evaluation. Shares are in [0, 1]; the means over classes leave undefined ones out."""
 
     num_images: int
+    views: int = 1
+    """How often each image was looked at; the mean of the logits counts."""
     loss: float | None
     """Mean cross-entropy in nats, without label smoothing."""
     accuracy: float | None
@@ -43,7 +45,7 @@ class Metrics(Record):
     """[true class][predicted class]."""
 
 
-def report(tally: Tally, classes: tuple[str, ...]) -> Metrics:
+def report(tally: Tally, classes: tuple[str, ...], *, views: int = 1) -> Metrics:
     """Read a tally; here, and not before, the device is waited for."""
     confusion = tally.confusion.cpu().numpy()
     total = int(confusion.sum())
@@ -55,6 +57,7 @@ def report(tally: Tally, classes: tuple[str, ...]) -> Metrics:
     loss = float(tally.loss_sum) / total if total else None
     return Metrics(
         num_images=total,
+        views=views,
         loss=loss if loss is not None and np.isfinite(loss) else None,
         accuracy=float(hits.sum()) / total if total else None,
         top5=int(tally.top5) / total if total else None,

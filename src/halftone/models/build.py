@@ -12,7 +12,7 @@ from halftone.models.small import build_small, is_small
 from halftone.models.trial import try_out
 
 _SMALL = (
-    *("cnn", "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110"),
+    *("cnn", "speednet", "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110"),
     *("plain30", "plain20_tanh", "plain20_sigmoid"),
 )
 """Built-in names worth suggesting; there are residual and plain networks of other depths, too."""

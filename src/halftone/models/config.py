@@ -13,7 +13,8 @@ class ModelConfig(Record):
     shorthand = "name"
 
     name: str = "auto"
-    """A built-in (`cnn`, `cifar_resnet20`), a torchvision name, `timm:NAME`, or your own `path/to/file.py:Class`."""
+    """A built-in (`cnn`, `speednet`, `cifar_resnet20`), a torchvision name, `timm:NAME`, or your own
+    `path/to/file.py:Class`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Probability of dropping a unit where the network has dropout layers; without it the network's own value."""
     channels_last: bool | Auto = "auto"

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from halftone.base.errors import RecipeError
 from halftone.models.plain import build_plain, is_plain
+from halftone.models.speednet import NAME as SPEEDNET
+from halftone.models.speednet import SpeedNet
 
 WIDTHS = {1: (48, 96, 192), 3: (64, 128, 256)}
 """Channels of the plain network's three blocks, for gray and for colour pictures: there is less to tell without it."""
@@ -17,7 +19,7 @@ _DEEPEST = 1202
 
 def is_small(name: str) -> bool:
     """Tell whether a name means one of these networks, possibly of a depth that does not exist."""
-    return name == "cnn" or is_plain(name) or re.fullmatch(r"cifar_resnet\d*", name) is not None
+    return name in ("cnn", SPEEDNET) or is_plain(name) or re.fullmatch(r"cifar_resnet\d*", name) is not None
 
 
 def build_small(name: str, *, num_classes: int, channels: int, size: int, dropout: float) -> nn.Module:
@@ -28,6 +30,8 @@ def build_small(name: str, *, num_classes: int, channels: int, size: int, dropou
     """
     if name == "cnn":
         return PlainCNN(num_classes, channels, size, dropout)
+    if name == SPEEDNET:
+        return SpeedNet(num_classes, channels, size, dropout)
     if is_plain(name):
         return build_plain(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
     digits = name.removeprefix("cifar_resnet")

@@ -41,23 +41,30 @@ def build_optimizer(
         case "nadam":
             return torch.optim.NAdam(described, lr=lr, betas=betas, decoupled_weight_decay=True)
         case "muon":
-            return Muon(_muon_groups(groups, lr, decided(config.rest_lr), l2, fused), momentum=momentum, betas=betas)
+            return Muon(_muon_groups(groups, config, fused), momentum=momentum, betas=betas)
         case _:
             raise AssertionError(config.name)
 
 
-def _muon_groups(
-    groups: list[Group], lr: float, rest_lr: float, l2: float, fused: bool | None
-) -> Iterator[dict[str, Any]]:
+def _muon_groups(groups: list[Group], config: OptimizerConfig, fused: bool | None) -> Iterator[dict[str, Any]]:
     """Split each group into matrices, which Muon takes, and the rest; filters on pixels or one channel are rest."""
+    lr, rest_lr, l2 = decided(config.lr), decided(config.rest_lr), decided(config.l2)
+    orthogonal = {
+        "iterations": config.iterations,
+        "update_size": config.update_size,
+        "normalise": config.normalise,
+    }
+    others: dict[str, Any] = {"rest": config.rest, "fused": fused}
+    if config.rest_momentum is not None:
+        others["momentum"] = config.rest_momentum
     for group in groups:
         matrices = tuple(p for p in group.parameters if group.matrices and p.ndim >= 2 and p.shape[1] > 3)
         chosen = {id(parameter) for parameter in matrices}
         rest = tuple(p for p in group.parameters if id(p) not in chosen)
         if matrices:
-            yield torch_group(replace(group, parameters=matrices), lr, l2, orthogonal=True)
+            yield torch_group(replace(group, parameters=matrices), lr, l2, orthogonal=True, **orthogonal)
         if rest:
-            yield torch_group(replace(group, parameters=rest), rest_lr, l2, orthogonal=False, fused=fused)
+            yield torch_group(replace(group, parameters=rest), rest_lr, l2, orthogonal=False, **others)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, share: Callable[[str], float | Tensor]) -> None:

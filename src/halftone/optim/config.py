@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from halftone.base.pairs import parse_pairs
 from halftone.base.records import Auto, Record
@@ -20,7 +20,7 @@ class OptimizerConfig(Record):
     shorthand = "name"
 
     name: OptimizerName | Auto = "auto"
-    """`sgd` (Nesterov), `adam`, `adamw`, `rmsprop`, `nadam` or `muon` (matrices and filters; AdamW for the rest)."""
+    """`sgd` (Nesterov), `adam`, `adamw`, `rmsprop`, `nadam` or `muon` (matrices and filters; `rest` for the others)."""
     lr: Annotated[float, Field(gt=0, le=1e6)] | Auto = "auto"
     """The peak learning rate. auto: by rule, checked against a measured range of rates."""
     lr_scaling: Literal["off", "linear", "sqrt"] = "off"
@@ -51,10 +51,38 @@ class OptimizerConfig(Record):
         default_factory=dict
     )
     """Factors on the rate of single layers, by name pattern: `features.0.*=0.1`. They multiply."""
-    rest_lr: Annotated[float, Field(gt=0, le=1e3)] | Auto = "auto"
-    """muon: the rate of AdamW for what is not a matrix or filter."""
+    layer_l2: Annotated[dict[str, Annotated[float, Field(ge=0, le=1e4)]], BeforeValidator(_factors)] = Field(
+        default_factory=dict
+    )
+    """Factors on `l2` for single layers, by name pattern: `head=0.1`. They multiply."""
+    iterations: int = Field(default=5, ge=1, le=20)
+    """muon: Newton-Schulz iterations of an update; fewer are faster and leave the singular values further from one."""
+    update_size: Literal["rms", "spectral"] = "rms"
+    """muon: what the rate is a share of. `rms`: an update has the root mean square of AdamW's (Liu et al. 2025);
+    `spectral`: its singular values are near the rate, times sqrt(rows / columns) for tall matrices (Jordan et al.
+    2024)."""
+    normalise: bool = False
+    """muon: before each update, scale a matrix or filter to a norm of sqrt(rows). For weights that a normalisation
+    follows."""
+    rest: Literal["adamw", "sgd"] = "adamw"
+    """muon: what updates what is not a matrix or filter; `sgd` is that with Nesterov momentum, its decay being L2."""
+    rest_lr: Annotated[float, Field(gt=0, le=1e4)] | Auto = "auto"
+    """muon: the rate of the rest."""
+    rest_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """muon with sgd for the rest: the momentum of the rest. Without it, that of muon."""
     clip: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradients down to this norm where they exceed it."""
+
+    @model_validator(mode="after")
+    def _all_is_used(self) -> "OptimizerConfig":
+        """Refuse settings of Muon beside another optimizer: they would change nothing."""
+        for setting in ("iterations", "update_size", "normalise", "rest", "rest_momentum"):
+            value = getattr(self, setting)
+            if value != type(self).model_fields[setting].default and self.name != "muon":
+                raise ValueError(f"{setting} = {value} is for optimizer.name = muon, not {self.name}")
+        if self.rest_momentum is not None and self.rest != "sgd":
+            raise ValueError(f"rest_momentum = {self.rest_momentum:g} is for rest = sgd, not {self.rest}")
+        return self
 
 
 class LossConfig(Record):

@@ -32,6 +32,8 @@ class Group:
     """Whether these are weights of hidden layers, which Muon may take."""
     lane: str = ""
     """Which course of the schedule they follow; empty for the one of most."""
+    decay_scale: float = 1.0
+    """Factor on L2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Courses:
     """Courses of the schedule. A frozen parameter that is named here will train later."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Factors on the rate."""
+    decay_factors: Mapping[str, float] = field(default_factory=dict)
+    """Factors on L2."""
 
 
 def group_parameters(
@@ -58,11 +62,11 @@ def group_parameters(
     exempt = _exempt(module)
     heads = tuple(f"{name}." if name else "" for name in head)
     courses = courses or Courses()
-    members: dict[tuple[bool, bool, str, float], list[nn.Parameter]] = {}
+    members: dict[tuple[bool, bool, str, float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad or name in courses.lanes:
             lane, factor = courses.lanes.get(name, ""), courses.factors.get(name, 1.0)
-            key = name.startswith(heads), id(parameter) in exempt, lane, factor
+            key = name.startswith(heads), id(parameter) in exempt, lane, factor, courses.decay_factors.get(name, 1.0)
             members.setdefault(key, []).append(parameter)
     return [
         Group(
@@ -72,16 +76,17 @@ def group_parameters(
             scale=factor * (config.head_lr if in_head else 1.0),
             matrices=not in_head and not is_exempt,
             lane=lane,
+            decay_scale=decay,
         )
-        for (in_head, is_exempt, lane, factor), parameters in sorted(members.items(), key=lambda item: item[0])
+        for (in_head, is_exempt, lane, factor, decay), parameters in sorted(members.items(), key=lambda item: item[0])
     ]
 
 
 def merged(groups: list[Group]) -> list[Group]:
     """Join groups that differ in name only: every group costs each step some microseconds."""
-    joined: dict[tuple[bool, float, str], Group] = {}
+    joined: dict[tuple[bool, float, float, str], Group] = {}
     for group in groups:
-        key = group.decays, group.scale, group.lane
+        key = group.decays, group.scale, group.decay_scale, group.lane
         other = joined.get(key)
         joined[key] = group if other is None else replace(other, parameters=(*other.parameters, *group.parameters))
     return list(joined.values())
@@ -112,7 +117,7 @@ def torch_group(group: Group, lr: float, l2: float, **options: Any) -> dict[str,
         "lr": rate,
         "peak": rate,
         "lane": group.lane,
-        "weight_decay": l2 if group.decays else 0.0,
+        "weight_decay": l2 * group.decay_scale if group.decays else 0.0,
         "decays": group.decays,
         **options,
     }

@@ -77,8 +77,9 @@ def _result(history: History) -> str:
     metrics = history.metrics
     if metrics is None or metrics.accuracy is None:
         return ""
+    looks = f", looked at in {metrics.views} views," if metrics.views > 1 else ""
     return (
-        f"{100 * metrics.accuracy:.2f} % of {metrics.num_images:,} validation images are right after epoch "
+        f"{100 * metrics.accuracy:.2f} % of {metrics.num_images:,} validation images{looks} are right after epoch "
         f"{history.best_epoch}, the best by {history.plan.settled.stop.metric}."
     )
 
@@ -96,7 +97,7 @@ def _facts(history: History) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if metrics is not None:
         rows += [
-            ("accuracy", share(metrics.accuracy)),
+            ("accuracy" if metrics.views == 1 else f"accuracy, {metrics.views} views", share(metrics.accuracy)),
             *_gap_facts(history.training, metrics),
             ("macro F1", share(metrics.f1)),
             ("precision", share(metrics.precision)),

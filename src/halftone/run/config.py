@@ -27,6 +27,9 @@ class RunConfig(Record):
     """The folder of all runs."""
     name: str | None = Field(default=None, pattern=r"^[^/\\\x00]+$", max_length=200)
     """The run's own folder below it; without it, one is made up and numbered."""
+    validate_every: int = Field(default=1, ge=1)
+    """Epochs from one validation to the next; the last epoch is always validated. The others have no accuracy, and
+    cannot be the best."""
     checkpoint_every: Length = Span(1, "ep")
     """How often the state for resuming is saved, beside every five minutes: `1ep`, `500it`."""
     checkpoint_minutes: float = Field(default=5.0, gt=0)

@@ -1,6 +1,7 @@
 """Which parameters of a network go their own way: frozen, thawing, at rates of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 
 from torch import nn
 
@@ -14,7 +15,7 @@ from halftone.optim.groups import Courses
 from halftone.run.recipe import Recipe
 from halftone.schedule.lanes import Lane
 from halftone.weights.config import WeightsConfig
-from halftone.weights.freeze import Thaw, freeze, plan_thaws
+from halftone.weights.freeze import Halt, Thaw, freeze, plan_halts, plan_thaws
 
 
 def stand_still(built: Built, config: WeightsConfig, *, module: nn.Module | None = None) -> list[str]:
@@ -52,29 +53,57 @@ def thaws_of(
     return plan_thaws(frozen, config.unfreeze, stages=stages, steps=steps)
 
 
+def halts_of(
+    built: Built, config: WeightsConfig, thaws: Sequence[Thaw], *, steps_per_epoch: int, total_steps: int
+) -> tuple[Halt, ...]:
+    """Say which parameters stop training when.
+
+    Raises:
+        RecipeError: an entry of `weights.freeze_after` matches nothing that trains, or too much.
+    """
+
+    def steps(span: Span) -> int:
+        return span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+
+    return plan_halts(built.module, config.freeze_after, thaws, steps=steps)
+
+
 def courses_of(
-    built: Built, recipe: Recipe, thaws: Sequence[Thaw], *, steps_per_epoch: int, total_steps: int
+    built: Built,
+    recipe: Recipe,
+    thaws: Sequence[Thaw],
+    halts: Sequence[Halt] = (),
+    *,
+    steps_per_epoch: int,
+    total_steps: int,
 ) -> tuple[Courses, dict[str, Lane]]:
     """Return what the rates of single parameters have of their own, and the lanes of the schedule for it.
 
     Raises:
-        RecipeError: an entry of `optimizer.layer_lr` matches nothing.
+        RecipeError: an entry of `optimizer.layer_lr` or `optimizer.layer_l2` matches nothing.
     """
     config, bias = recipe.optimizer, recipe.warmup.bias
     rise = recipe.weights.unfreeze_warmup.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     thaw_of = {name: thaw for thaw in thaws for name in thaw.parameters}
+    halt_of = {name: halt for halt in halts for name in halt.parameters}
     of: dict[str, str] = {}
     lanes: dict[str, Lane] = {}
     for name, parameter in built.module.named_parameters():
-        thaw = thaw_of.get(name)
+        thaw, halt = thaw_of.get(name), halt_of.get(name)
         own_start = bias if name.rpartition(".")[2] == "bias" else None
-        if (thaw is None and own_start is None) or (thaw is None and not parameter.requires_grad):
+        if (thaw is None and halt is None and own_start is None) or (thaw is None and not parameter.requires_grad):
             continue
-        begins = 0 if thaw is None else thaw.step
-        lane = ", ".join(["biases"] * (own_start is not None) + ([] if thaw is None else [thaw.name]))
+        parts = ["biases"] * (own_start is not None) + ([] if thaw is None else [thaw.name])
+        lane = ", ".join(parts + ([] if halt is None else [f"until step {halt.step}"]))
         of[name] = lane
-        lanes[lane] = Lane(begins=begins, warmup_steps=rise, bias=own_start)
-    return Courses(of, _factors(built, config)), lanes
+        lanes[lane] = Lane(
+            begins=0 if thaw is None else thaw.step,
+            warmup_steps=rise,
+            bias=own_start,
+            ends=inf if halt is None else halt.step,
+        )
+    decay_factors = _by_pattern(built, config.layer_l2, "layer_l2")
+    return Courses(of, _factors(built, config), decay_factors), lanes
 
 
 def _factors(built: Built, config: OptimizerConfig) -> dict[str, float]:
@@ -84,13 +113,21 @@ def _factors(built: Built, config: OptimizerConfig) -> dict[str, float]:
         stages = find_stages(built.module, built.head)
         for name, number in stage_numbers(built.module, stages):
             factors[name] = config.layer_decay ** (len(stages) - number)
+    for name, factor in _by_pattern(built, config.layer_lr, "layer_lr").items():
+        factors[name] = factors.get(name, 1.0) * factor
+    return factors
+
+
+def _by_pattern(built: Built, wanted: Mapping[str, float], setting: str) -> dict[str, float]:
+    """Return factors by the names of the parameters, from factors by pattern, which multiply."""
+    factors: dict[str, float] = {}
     names = [name for name, _ in built.module.named_parameters()]
-    for pattern, factor in config.layer_lr.items():
+    for pattern, factor in wanted.items():
         matched = [name for name in names if matches(name, pattern)]
         if not matched:
             layers = [name for name, _ in built.module.named_modules() if name]
             raise RecipeError(
-                f"optimizer.layer_lr: '{pattern}' matches no parameter",
+                f"optimizer.{setting}: '{pattern}' matches no parameter",
                 hint=closest(pattern, layers) or "`halftone plan` shows the stages of the network",
             )
         factors |= {name: factors.get(name, 1.0) * factor for name in matched}

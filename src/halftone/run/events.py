@@ -11,6 +11,7 @@ from halftone.loop.evaluate import Evaluation
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
+    LayersHalted,
     LayersThawed,
     LoopEvent,
     RateLowered,
@@ -34,6 +35,7 @@ __all__ = [
     "Finished",
     "FirstBatch",
     "Judged",
+    "LayersHalted",
     "LayersThawed",
     "LoopEvent",
     "Notice",

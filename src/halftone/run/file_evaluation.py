@@ -69,7 +69,8 @@ def _by_card(path: Path, data: DataConfig, given: Any, model: str | None, place:
     images = known_images(images, loaded.card.classes, data.source)
     with out_of_memory_named("a smaller set, or --device cpu"):
         feed = StreamingFeed(images, loaded.card.input, place, workers=usable_cores())
-        prepared = set_of_card(loaded.card, feed, len(images.labels), place)
+        card = loaded.card.replaced(views=data.views) if "views" in data.model_fields_set else loaded.card
+        prepared = set_of_card(card, feed, len(images.labels), place)
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), data)
     return Evaluated(evaluation, images, part)

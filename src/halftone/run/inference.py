@@ -1,7 +1,7 @@
 """Using a trained model: predict single images, evaluate whole sets. With the numbers of training, bit for bit."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from halftone.base.errors import DataError, ModelFileError, RecipeError, UnreadableImage, closest, listed
 from halftone.base.inputs import InputSpec
 from halftone.base.records import Record, decided
-from halftone.data.augment.pipeline import Normalise
+from halftone.data.config import Views
 from halftone.data.cut import cut_file
 from halftone.data.decode import pixels_of, read_file
 from halftone.data.fit import fit
@@ -21,9 +21,8 @@ from halftone.data.labelled import Labelled, Parts, Pixels, Relabelled
 from halftone.data.open import open_source, settled_source
 from halftone.data.sources.arrays import from_arrays
 from halftone.data.sources.torchvision import KNOWN
-from halftone.loop.evaluate import Evaluation, conclude, evaluate
+from halftone.loop.evaluate import Evaluation, conclude, evaluate, mean_logits
 from halftone.metrics.report import Metrics
-from halftone.optim.loss import main_output
 from halftone.precision.compute import evaluating
 from halftone.run.folder import RunFolder
 from halftone.run.model_file import ModelCard, load_model
@@ -31,7 +30,7 @@ from halftone.run.plan.data import check_limit, check_same_data, open_data
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
-from halftone.run.session import evaluation_set
+from halftone.run.session import evaluation_set, input_of_card
 from halftone.system.device import choose_device
 from halftone.system.memory import out_of_memory_named
 from halftone.system.threads import usable_cores
@@ -92,14 +91,13 @@ class Classifier:
         """
         if top < 1:
             raise RecipeError(f"top = {top}: at least one class is listed")
-        normalise = Normalise(self.card.input, self.device)
+        prepare = input_of_card(self.card, self.device)
         for number, image in enumerate(images):
             name = str(image) if isinstance(image, Path | str) else f"image-{number}"
             pixels = _seen(image, name, self.card.input)
             batch = torch.from_numpy(np.array(pixels[None])).to(self.device).permute(0, 3, 1, 2)
             with torch.inference_mode(), evaluating(self.card.precision, self.device.type):
-                inputs = normalise(batch)
-                logits = main_output(self.module(inputs if self.card.channels_last else inputs.contiguous()))
+                logits = mean_logits(self.module, batch, prepare, self.card.views)
             probabilities = logits.float().softmax(1)[0].cpu()
             # stable: among equal ones the first counts, as in the evaluation
             values, indices = probabilities.sort(descending=True, stable=True)
@@ -167,6 +165,7 @@ def evaluate_run(
     device: str = "auto",
     data: Any = None,
     model: nn.Module | str | None = None,
+    views: Views | None = None,
 ) -> Evaluated:
     """Evaluate a run's weights, on its own validation images or on other data.
 
@@ -180,6 +179,7 @@ def evaluate_run(
         device: where to compute.
         data: the run's own data, if it was passed in Python.
         model: as for `Classifier.load`.
+        views: how often to look at an image; without it, as often as in training.
 
     Raises:
         DataError: the run's data has changed, other data has a class that the model does not know, or too many
@@ -206,6 +206,7 @@ def evaluate_run(
         part, images = other_images(recipe, source, root, download, card.classes)
     with out_of_memory_named("a smaller set, or --device cpu"):
         prepared = evaluation_set(plan, images, place, keep=own and plan.keep_validation)
+        prepared = prepared if views is None else replace(prepared, views=views)
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), recipe.data)
     return Evaluated(evaluation, images, part)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from halftone.base.errors import ModelFileError, RecipeError
 from halftone.base.inputs import InputSpec
 from halftone.base.records import Record, decided
+from halftone.data.config import Views
 from halftone.metrics.report import Metrics
 from halftone.models.build import build_model
 from halftone.models.own import is_own
@@ -36,6 +37,8 @@ class ModelCard(Record):
     dropout: float | None = None
     channels_last: bool
     evaluation_batch: int = Field(ge=1)
+    views: Views = 1
+    """How often an image is looked at."""
     epoch: int = Field(ge=0)
     step: int = Field(ge=0)
     accuracy: float | None
@@ -77,6 +80,7 @@ def unjudged_card(plan: Plan) -> ModelCard:
         dropout=settled.model.dropout,
         channels_last=decided(settled.model.channels_last),
         evaluation_batch=plan.evaluation_batch,
+        views=settled.data.views,
         epoch=0,
         step=0,
         accuracy=None,

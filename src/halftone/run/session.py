@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,7 @@ def build_session(prepared: Prepared) -> Session:
     module = built.module
     stand_still(built, recipe.weights)
     steps = {"steps_per_epoch": plan.batches_per_epoch, "total_steps": plan.total_steps}
-    courses, lanes = courses_of(built, recipe, plan.thaws, **steps)
+    courses, lanes = courses_of(built, recipe, plan.thaws, plan.halts, **steps)
     channels_last = decided(recipe.model.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module.to(device).to(memory_format=layout)
@@ -70,7 +71,7 @@ def build_session(prepared: Prepared) -> Session:
         device=device,
         model=module,
         forward=compiled(module) if recipe.model.compile else module,
-        freezing=Freezing(module, plan.thaws),
+        freezing=Freezing(module, plan.thaws, plan.halts),
         criterion=_criterion(prepared),
         optimizer=optimizer,
         precision=Precision(
@@ -91,6 +92,7 @@ def build_session(prepared: Prepared) -> Session:
             num_classes=num_classes,
             seed=recipe.seed,
             crop=recipe.data.feed == "resident",
+            batches_per_epoch=plan.batches_per_epoch,
         ),
         prepare=_keep if channels_last else _plain_layout,
         validation=evaluation_set(plan, prepared.validation, device),
@@ -99,6 +101,7 @@ def build_session(prepared: Prepared) -> Session:
         batches_per_epoch=plan.batches_per_epoch,
         epochs=decided(recipe.epochs),
         max_batches=plan.total_steps,
+        validate_every=recipe.run.validate_every,
         count_correct=not (recipe.augment.mixup or recipe.augment.cutmix),
         update_ratio=UpdateRatio(optimizer),
         update_ratio_every=recipe.run.update_ratio_every,
@@ -162,16 +165,22 @@ def set_of_card(card: ModelCard, feed: Feed, num_images: int, device: torch.devi
         num_images: that it feeds.
         device: where to compute.
     """
-    normalise = Normalise(card.input, device)
     return EvaluationSet(
         feed=feed,
         num_images=num_images,
         batch_size=card.evaluation_batch,
         classes=card.classes,
-        prepare=normalise if card.channels_last else lambda images: _plain_layout(normalise(images)),
+        prepare=input_of_card(card, device),
         compute=partial(evaluating, card.precision, device.type),
         device=device,
+        views=card.views,
     )
+
+
+def input_of_card(card: ModelCard, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return what makes the network's input of uint8 images."""
+    normalise = Normalise(card.input, device)
+    return normalise if card.channels_last else lambda images: _plain_layout(normalise(images))
 
 
 def _order(recipe: Recipe, labels: Labels) -> Any:

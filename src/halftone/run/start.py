@@ -6,7 +6,7 @@ from torch import Tensor
 
 from halftone.base.records import decided
 from halftone.models.zoo import published_weights
-from halftone.run.courses import stand_still, thaws_of
+from halftone.run.courses import halts_of, stand_still, thaws_of
 from halftone.run.model_file import card_of
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.sample import sample_images
@@ -66,7 +66,12 @@ def _frozen(prepared: Prepared, text: str) -> Prepared:
         moving = sum(weight.numel() for weight in prepared.built.module.parameters() if weight.requires_grad)
         text += f"; {moving:,} of {prepared.plan.model.num_parameters:,} parameters train"
         text += ", ".join([" at first", *(f"{thaw.name} from step {thaw.step} on" for thaw in thaws)]) if thaws else ""
-    return prepared.with_plan(prepared.plan.replaced(weights=text, thaws=thaws))
+    plan = prepared.plan
+    steps = {"steps_per_epoch": plan.batches_per_epoch, "total_steps": plan.total_steps}
+    halts = halts_of(prepared.built, plan.settled.weights, thaws, **steps)
+    halts = tuple(halt for halt in halts if halt.step < plan.total_steps)
+    text += "".join(f"; {halt.name} stands still from step {halt.step} on" for halt in halts)
+    return prepared.with_plan(plan.replaced(weights=text, thaws=thaws, halts=halts))
 
 
 def _initialised(prepared: Prepared, loaded: LoadAccount | None) -> InitAccount:

@@ -11,6 +11,7 @@ from halftone.base.errors import printable
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
+    LayersHalted,
     LayersThawed,
     RateLowered,
     StepTaken,
@@ -158,8 +159,12 @@ class Terminal:
         self.close()
         if self._unreadable:
             self._note(f"{len(self._unreadable)} images could not be read and were left out; unreadable.csv names them")
+        assert self._plan is not None
+        views = self._plan.settled.data.views
+        looks = f" ({views} views of each image)" if views > 1 else ""
         self._console.print(
-            f"done in {clock(event.seconds)}; best epoch {event.best_epoch}; everything is in {event.folder.path}",
+            f"done in {clock(event.seconds)}; best epoch {event.best_epoch}{looks}; "
+            f"everything is in {event.folder.path}",
             soft_wrap=True,
             highlight=False,
             markup=False,
@@ -220,6 +225,8 @@ def _sentence(event: Event) -> str | None:
             return f"warmup {event.action} at {event.share:.0%} of the peak, step {event.step}: {event.reason}"
         case LayersThawed():
             return f"{', '.join(event.names)} thawed in step {event.step}: {event.num_trainable:,} parameters train"
+        case LayersHalted():
+            return f"{', '.join(event.names)} stand still from step {event.step} on: {event.num_trainable:,} train"
         case StoppedEarly():
             return f"stopped early: {event.reason}"
         case Tested():

@@ -27,6 +27,15 @@ def _times(value: Any) -> Any:
     return {name: parse_span(span) for name, span in value.items()} if isinstance(value, dict) else parse_span(value)
 
 
+def _times_by_pattern(value: Any) -> Any:
+    """Read lengths by pattern, as text or as a mapping."""
+    if value in (None, False, "none", "off", ""):
+        return {}
+    if isinstance(value, str):
+        value = parse_pairs(value, example="stem.bias=3ep")
+    return {name: parse_span(span) for name, span in value.items()} if isinstance(value, dict) else value
+
+
 def _written(value: Span | dict[str, Span] | None) -> str | dict[str, str] | None:
     if isinstance(value, dict):
         return {name: str(span) for name, span in value.items()}
@@ -57,6 +66,14 @@ class WeightsConfig(Record):
     (`layer4=1ep,layer3=3ep`) thaw layers by name pattern. Without `freeze`, all but the head are frozen first."""
     unfreeze_warmup: Length = Span(5, "%")
     """How long the rate of layers that thaw rises from zero."""
+    freeze_after: Annotated[
+        dict[str, Span],
+        BeforeValidator(_times_by_pattern),
+        PlainSerializer(_written),
+        WithJsonSchema({"type": ["string", "object"]}),
+    ] = Field(default_factory=dict)
+    """When layers stop training, by name pattern: `stem.bias=3ep`. Until then their rate falls to zero in a straight
+    line, where the schedule is not below it; then they stand still like frozen ones."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "WeightsConfig":
@@ -87,6 +104,7 @@ Scheme = Literal[
     "lecun-uniform",
     "orthogonal",
     "dirac",
+    "dirac-first",
     "zeros",
     "lsuv",
 ]
@@ -128,9 +146,9 @@ class InitConfig(Record):
 
     scheme: Annotated[Scheme, BeforeValidator(scheme_named)] = "default"
     """`default` (what the network brings), `normal`, `uniform`, `truncated-normal`, `xavier-normal`, `xavier-uniform`,
-    `he-normal`, `he-uniform`, `lecun-normal`, `lecun-uniform`, `orthogonal`, `dirac`, `zeros`, or `lsuv` (orthogonal,
-    then scaled on training images). `he` is he-normal, `xavier` is xavier-uniform. Biases begin at zero, norms as the
-    network brings them."""
+    `he-normal`, `he-uniform`, `lecun-normal`, `lecun-uniform`, `orthogonal`, `dirac`, `dirac-first`, `zeros`, or `lsuv`
+    (orthogonal, then scaled on training images). `he` is he-normal, `xavier` is xavier-uniform. Biases begin at zero,
+    norms as the network brings them."""
     layers: Annotated[dict[str, Scheme], BeforeValidator(_schemes_of_layers)] = Field(default_factory=dict)
     """Layers with a scheme of their own, by name pattern or by kind: `head=zeros,layer4.*=orthogonal`. The kinds are
     convolution, depthwise, linear, stem and head; what comes later wins."""

@@ -1,4 +1,4 @@
-"""Layers that stand still, for good or for a while: no gradient for their parameters, no moving statistics."""
+"""Layers that stand still, from or to some time: no gradient for their parameters, no moving statistics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -25,14 +25,26 @@ class Thaw(Record):
     """Their names."""
 
 
-class Freezing:
-    """What stands still in a network, and what of it thaws when."""
+class Halt(Record):
+    """Layers that stop training in the course of a run."""
 
-    def __init__(self, module: nn.Module, thaws: Sequence[Thaw] = ()) -> None:
+    name: str
+    step: int
+    """Optimizer updates until then."""
+    parameters: tuple[str, ...]
+    """Their names."""
+
+
+class Freezing:
+    """What stands still in a network, what of it thaws when, and what else comes to stand still."""
+
+    def __init__(self, module: nn.Module, thaws: Sequence[Thaw] = (), halts: Sequence[Halt] = ()) -> None:
         """Take a network whose frozen parameters want no gradient."""
         self._parameters = dict(module.named_parameters())
-        self._norms = [(norm, ruling) for norm, ruling in _norms(module) if not _moves(ruling)]
+        self._all_norms = list(_norms(module))
+        self._norms = [(norm, ruling) for norm, ruling in self._all_norms if not _moves(ruling)]
         self._waiting = sorted(thaws, key=lambda thaw: thaw.step)
+        self._ending = sorted(halts, key=lambda halt: halt.step)
 
     @property
     def norms(self) -> list[nn.Module]:
@@ -41,8 +53,9 @@ class Freezing:
 
     @property
     def next_step(self) -> float:
-        """The optimizer step in which layers thaw next; infinite if none do."""
-        return self._waiting[0].step if self._waiting else float("inf")
+        """The optimizer step in which layers thaw or halt next; infinite if none do."""
+        steps = [thaw.step for thaw in self._waiting[:1]] + [halt.step for halt in self._ending[:1]]
+        return min(steps, default=float("inf"))
 
     def thaw(self, step: int) -> list[Thaw]:
         """Let the layers train whose time has come; return them."""
@@ -56,6 +69,18 @@ class Freezing:
                 norm.train()
         self._norms = [(norm, ruling) for norm, ruling in self._norms if not _moves(ruling)]
         return thawed
+
+    def halt(self, step: int) -> list[Halt]:
+        """Let the layers stand still whose time has come; return them."""
+        halted = [halt for halt in self._ending if halt.step <= step]
+        self._ending = self._ending[len(halted) :]
+        for halt in halted:
+            for name in halt.parameters:
+                self._parameters[name].requires_grad_(False)
+        if halted:
+            self._norms = [(norm, ruling) for norm, ruling in self._all_norms if not _moves(ruling)]
+            self.hold_still()
+        return halted
 
     def hold_still(self) -> None:
         """Put frozen normalisation layers into evaluation mode; to be called whenever the network enters training."""
@@ -141,6 +166,43 @@ def plan_thaws(
         thaws.append(Thaw(name=name, step=step, parameters=tuple(one for one in members if one not in taken)))
         taken.update(members)
     return tuple(thaw for thaw in thaws if thaw.parameters)
+
+
+def plan_halts(
+    module: nn.Module, wish: Mapping[str, Span], thaws: Sequence[Thaw], *, steps: Callable[[Span], int]
+) -> tuple[Halt, ...]:
+    """Say which parameters stop training when; of several patterns that mean one, the earliest counts.
+
+    Args:
+        module: the network, with what is frozen from the start.
+        wish: lengths by name pattern.
+        thaws: what of the frozen parameters will train.
+        steps: from a length to optimizer steps.
+
+    Raises:
+        RecipeError: a pattern matches nothing that trains, thaws later, or nothing would be left to train.
+    """
+    begins = {name: thaw.step for thaw in thaws for name in thaw.parameters}
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad or name in begins]
+    halts, taken = [], set[str]()
+    for pattern, step in sorted(((one, steps(span)) for one, span in wish.items()), key=lambda pair: pair[1]):
+        members = [name for name in trained if matches(name, pattern)]
+        if not members:
+            raise RecipeError(
+                f"weights.freeze_after = '{pattern}' matches no parameter that trains",
+                hint=closest(pattern, trained) or f"a parameter or layer such as {trained[0]}",
+            )
+        late = next((name for name in members if begins.get(name, -1) >= step), None)
+        if late is not None or step < 1:
+            raise RecipeError(
+                f"weights.freeze_after = '{pattern}': {late or members[0]} would stop in step {step}, before it trains",
+                hint="a later time, or weights.freeze",
+            )
+        halts.append(Halt(name=pattern, step=step, parameters=tuple(one for one in members if one not in taken)))
+        taken.update(members)
+    if halts and taken == set(trained):
+        raise RecipeError("weights.freeze_after leaves nothing to train", hint="name the layers that stop")
+    return tuple(halt for halt in halts if halt.parameters)
 
 
 def _means(name: str, pattern: str, head: Sequence[str], stages: Stages) -> bool:

@@ -1,6 +1,7 @@
 """The way of a batch from uint8 to what the network sees, in training and in evaluation."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ from halftone.base.inputs import InputSpec
 from halftone.base.records import decided
 from halftone.base.seeds import stream
 from halftone.data.augment import colour, geometry
+from halftone.data.augment.alternate import is_mirrored
 from halftone.data.augment.mix import Mix, mixed_targets
 from halftone.data.augment.random_ops import rand_augment, trivial_augment
 from halftone.data.config import AugmentConfig, Border
 from halftone.data.feed import Batch
 
 Change = Callable[[Tensor, np.random.Generator], Tensor]
+Move = Callable[[Tensor, np.random.Generator, Tensor | None], Tensor]
+"""Beside what a change takes: which images are mirrored left to right, bool [batch], where that is not drawn."""
 _ERASED_AREA = (0.02, 0.33)  # Zhong et al. 2020, section 4.2
 _ERASED_ASPECT = (0.3, 3.3)
 
@@ -46,7 +50,15 @@ class Augment:
     """Random changes, then normalisation. The draws depend on the seed and the step alone."""
 
     def __init__(
-        self, config: AugmentConfig, spec: InputSpec, device: torch.device, *, num_classes: int, seed: int, crop: bool
+        self,
+        config: AugmentConfig,
+        spec: InputSpec,
+        device: torch.device,
+        *,
+        num_classes: int,
+        seed: int,
+        crop: bool,
+        batches_per_epoch: int = 1,
     ) -> None:
         """Prepare the changes that a settled configuration asks for.
 
@@ -57,12 +69,15 @@ class Augment:
             num_classes: for the targets of mixed images.
             seed: of the run.
             crop: whether the random resized crop happens here (a resident set) or was done while decoding.
+            batches_per_epoch: tells the epoch of a step, for a flip that alternates.
         """
         self.spec = spec
         self._normalise = Normalise(spec, device)
         self._num_classes = num_classes
         self._seed = seed
         self._whole_pixels = _whole_pixel_changes(config)
+        self._alternates = config.flip == "alternate"
+        self._batches_per_epoch = batches_per_epoch
         self._changes = _changes(config, crop=crop)
         self._erase = decided(config.erase)
         self._mean = torch.tensor(spec.mean, device=device).reshape(1, -1, 1, 1)
@@ -84,8 +99,9 @@ class Augment:
             return self._normalise(batch.images), batch.labels
         random = stream(self._seed, "augment", step)
         images, targets = batch.images, batch.labels
-        for change in self._whole_pixels:
-            images = change(images, random)
+        sides = self._sides(batch, step) if self._alternates else None
+        for move in self._whole_pixels:
+            images = move(images, random, sides)
         if self._changes or self._erase:
             images = images.float().div_(255)
             for change in self._changes:
@@ -99,26 +115,39 @@ class Augment:
             targets = mixed_targets(batch.labels, partner, share, self._num_classes)
         return images, targets
 
+    def _sides(self, batch: Batch, step: int) -> Tensor:
+        """Return which images are mirrored where that alternates by epoch, [batch]."""
+        epoch = step // self._batches_per_epoch
+        sides = torch.from_numpy(is_mirrored(batch.indices, epoch=epoch, seed=self._seed))
+        return sides.to(batch.images.device, non_blocking=True)
 
-def _whole_pixel_changes(config: AugmentConfig) -> list[Change]:
+
+def _whole_pixel_changes(config: AugmentConfig) -> list[Move]:
     """Return the changes that move pixels without mixing them, and so work on uint8."""
-    changes: list[Change] = []
-    flip, shift = decided(config.flip), decided(config.pad_crop)
+    changes: list[Move] = []
+    flip: float | Literal["alternate"] = decided(config.flip)
+    shift = decided(config.pad_crop)
     border: Border = decided(config.border)
     if shift:
 
-        def flip_and_shift(images: Tensor, random: np.random.Generator) -> Tensor:
+        def flip_and_shift(images: Tensor, random: np.random.Generator, sides: Tensor | None) -> Tensor:
             count, device = len(images), images.device
             offsets = torch.from_numpy(random.integers(-shift, shift + 1, size=(2, count)))
             down, right = offsets.to(device, non_blocking=True)
-            flipped = _chance(images, random, flip)
+            flipped = _sides_or_chance(images, random, sides, flip)
             return geometry.flip_and_shift(images, flipped, down, right, border=border)
 
         changes.append(flip_and_shift)
     elif flip:
-        changes.append(lambda images, random: geometry.mirror(images, _chance(images, random, flip), 3))
+
+        def mirror(images: Tensor, random: np.random.Generator, sides: Tensor | None) -> Tensor:
+            return geometry.mirror(images, _sides_or_chance(images, random, sides, flip), 3)
+
+        changes.append(mirror)
     if config.vertical_flip:
-        changes.append(lambda images, random: geometry.mirror(images, _chance(images, random, config.vertical_flip), 2))
+        changes.append(
+            lambda images, random, sides: geometry.mirror(images, _chance(images, random, config.vertical_flip), 2)
+        )
     return changes
 
 
@@ -188,6 +217,16 @@ def erase(images: Tensor, fill: Tensor, random: np.random.Generator, chance: flo
     in_rows = (rows >= first_row[:, None]) & (rows < end_row[:, None])
     in_columns = (columns >= first_column[:, None]) & (columns < end_column[:, None])
     return torch.where((in_rows[:, None, :, None] & in_columns[:, None, None, :]), fill, images)
+
+
+def _sides_or_chance(
+    images: Tensor, random: np.random.Generator, sides: Tensor | None, flip: float | Literal["alternate"]
+) -> Tensor:
+    """Return which images to mirror, [batch]: as is known, or by chance."""
+    if sides is not None:
+        return sides
+    assert flip != "alternate"
+    return _chance(images, random, flip)
 
 
 def _chance(images: Tensor, random: np.random.Generator, probability: float) -> Tensor:

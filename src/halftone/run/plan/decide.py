@@ -159,6 +159,12 @@ def augmentation(
     return config.replaced(**kept), reason
 
 
+def views(count: int) -> str:
+    """Say what several views of each image in an evaluation are."""
+    shifted = ", both also shifted by a pixel two ways" if count == 6 else ""
+    return f"asked; the image and its mirror image{shifted}; evaluation takes {count} times as long"
+
+
 def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
     """Choose how many images make a step."""
     usual = 32 if device == "cpu" else 128

@@ -130,6 +130,8 @@ def _settle_data(
             free_bytes=available_bytes(device),
         ),
     )
+    if config.views > 1:
+        notes.note("data.views", config.views, decide.views(config.views))
     workers = config.workers
     if workers == "auto":
         workers = min(16, threads if facts.kind == "cpu" else max(1, threads - 1))

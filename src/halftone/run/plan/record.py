@@ -6,7 +6,7 @@ from halftone.base.inputs import InputSpec
 from halftone.base.records import Record
 from halftone.precision.probe import Measured
 from halftone.run.recipe import Recipe
-from halftone.weights.freeze import Thaw
+from halftone.weights.freeze import Halt, Thaw
 
 
 class Choice(Record):
@@ -87,6 +87,8 @@ class Plan(Record):
     warmup_steps: int
     thaws: tuple[Thaw, ...] = ()
     """Frozen layers that begin to train in the course of the run."""
+    halts: tuple[Halt, ...] = ()
+    """Layers that stop training in the course of the run."""
     weights: str = "fresh"
     """Where the starting weights come from, and what was loaded."""
     choices: tuple[Choice, ...]

@@ -79,6 +79,9 @@ def fill(
             _orthogonal(layer, drawn, generator, 1.0 if gain is None else gain)
         case "dirac":
             _dirac(layer, drawn)
+        case "dirac-first":
+            nn.init.kaiming_uniform_(drawn, math.sqrt(5), generator=generator)  # as torch draws fresh layers
+            _dirac_first(layer, drawn)
         case "normal" | "he-normal" | "xavier-normal" | "lecun-normal":
             nn.init.normal_(drawn, 0.0, deviation(layer, scheme, std=std, fan=fan, gain=gain), generator)
         case "truncated-normal":
@@ -101,6 +104,20 @@ def _orthogonal(layer: nn.Module, drawn: Tensor, generator: torch.Generator, gai
         made = torch.empty(by_output.shape)
         nn.init.orthogonal_(made, gain, generator)
         by_output.copy_(made)
+
+
+def _dirac_first(layer: nn.Module, drawn: Tensor) -> None:
+    """Let every channel pass in the first outputs and leave the others random (Jordan 2024, section 3.3).
+
+    A convolution with more outputs than inputs begins as the identity beside random filters; none of them is zero, as
+    they are in `dirac`, so a normalisation may follow.
+    """
+    for part in drawn.chunk(layer.groups if isinstance(layer, _ConvNd) else 1):
+        first = part[: part.shape[1]]
+        if isinstance(layer, nn.Linear):
+            nn.init.eye_(first)
+        else:
+            nn.init.dirac_(first)
 
 
 def _dirac(layer: nn.Module, drawn: Tensor) -> None:
