@@ -1,14 +1,20 @@
 """Small data for tests: pictures whose class can be seen, and folders of them."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
+from halftone.base.errors import Interrupted
 from halftone.base.tables import read_table
+from halftone.run.events import Event, StepTaken
 from halftone.run.recipe import Recipe
+from halftone.run.stopping import StopRequest
+from halftone.verbs import resume, train
 
 
 def stripes(
@@ -75,3 +81,20 @@ def numbers(folder: Path, table: str) -> list[dict[str, str]]:
     """A table of a run without what the clock decides."""
     timed = {"seconds", "images_per_second", "peak_memory_mb"}
     return [{k: v for k, v in row.items() if k not in timed} for row in read_table(folder / table)]
+
+
+def stopped_and_resumed(recipe: Any, folder: Path, stop_at: int) -> None:
+    """Train, stop after a step as a signal would, and go on to the end."""
+    stop = StopRequest()
+
+    class Stopper:
+        def hear(self, event: Event) -> None:
+            if isinstance(event, StepTaken) and event.tried == stop_at:
+                stop.signal = signal.SIGTERM
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(Interrupted):
+        train(recipe, listeners=[Stopper()], stop=stop)
+    resume(folder)

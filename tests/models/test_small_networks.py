@@ -94,3 +94,26 @@ def test_weights_follow_the_seed() -> None:
         networks.append(build("cnn").state_dict()["head.weight"])
     assert torch.equal(networks[0], networks[1])
     assert not torch.equal(networks[0], networks[2])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [2, 3, 5, 7, 8, 16, 28, 32, 64])
+def test_speednet_takes_any_size_from_that_of_its_first_convolution_on(size: int, channels: int) -> None:
+    built = build_model("speednet", num_classes=7, channels=channels, size=size, dropout=0.1)
+    assert built.module(torch.rand(2, channels, size, size)).shape == (2, 7)
+    assert (built.head, built.stem, built.auxiliary) == (("head",), ("stem",), 0.0)
+
+
+def test_speednet_is_the_published_network() -> None:
+    """For 32 pixels: 24 whitening filters, then 64, 256 and 256 channels of 15, 7 and 3 pixels, and small logits."""
+    torch.manual_seed(0)
+    network = build("speednet", classes=10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_972_792
+    seen = []
+    for block in network.get_submodule("blocks"):
+        block.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape[1:])))
+    logits = network(torch.randn(16, 3, 32, 32))
+    assert seen == [(64, 15, 15), (256, 7, 7), (256, 3, 3)]
+    assert network.get_submodule("stem").weight.shape == (24, 3, 2, 2)
+    assert float(network.get_submodule("head").weight.std()) == pytest.approx(1 / 256, rel=0.1)
+    assert logits.std() < 0.3

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from halftone.optim.config import OptimizerConfig
-from halftone.optim.groups import group_parameters, torch_group
+from halftone.optim.groups import Courses, group_parameters, torch_group
 
 
 class Scale(nn.Module):
@@ -122,3 +122,15 @@ def test_groups_for_torch(decays: bool) -> None:
     bias = nn.BatchNorm1d(2)
     exempt = group_parameters(bias, OptimizerConfig(lr=1, l2=0, decay_all=decays), head=())[0]
     assert torch_group(exempt, 0.5, 0.01)["weight_decay"] == (0.01 if decays else 0.0)
+
+
+def test_factors_on_the_decay_of_single_layers() -> None:
+    module = Network()
+    config = OptimizerConfig(lr=0.1, l2=0.1)
+    courses = Courses(decay_factors={"fc_before.weight": 0.5, "stem.weight": 0.0})
+    groups = [torch_group(group, 0.1, 0.1) for group in group_parameters(module, config, head=("fc",), courses=courses)]
+    decay = {id(one): group["weight_decay"] for group in groups for one in group["params"]}
+    assert decay[id(module.fc_before.weight)] == 0.05
+    assert decay[id(module.stem.weight)] == 0
+    assert decay[id(module.fc.weight)] == 0.1
+    assert decay[id(module.fc.bias)] == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from halftone.base.errors import RecipeError
 from halftone.optim import muon
 from halftone.optim.build import build_optimizer
 from halftone.optim.config import OptimizerConfig
@@ -176,3 +177,82 @@ def test_rates_on_the_device_move_weights_in_half_as_finely() -> None:
         Muon([{"params": [weight], "lr": rate}], momentum=0.0, betas=(0.9, 0.999)).step()
         moved.append(weight.detach())
     torch.testing.assert_close(moved[0], moved[1], rtol=2**-8, atol=0)
+
+
+@pytest.mark.usefixtures("_in_bf16")
+@pytest.mark.parametrize("iterations", [3, 5])
+def test_the_spectral_size_is_torch_muons_original_to_the_bit(iterations: int) -> None:
+    ours, theirs = copies((6, 9), (9, 6), (5, 5))
+    group = {"params": ours, "lr": 0.02, "weight_decay": 0.1, "iterations": iterations, "update_size": "spectral"}
+    follow(ours, Muon([group], momentum=0.6, betas=(0.9, 0.999)))
+    other = torch.optim.Muon(
+        theirs, lr=0.02, weight_decay=0.1, momentum=0.6, ns_steps=iterations, adjust_lr_fn="original", nesterov=True
+    )
+    follow(theirs, other)
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
+
+
+def test_normalised_weights_start_each_update_at_the_root_of_their_rows() -> None:
+    """The update of a filter that was scaled first is that of a filter of that size, whatever size it had."""
+    ours, theirs = copies((6, 4, 3, 3), (9, 7))
+    with torch.no_grad():
+        for mine, its in zip(ours, theirs, strict=True):
+            its.mul_(len(its) ** 0.5 / its.norm())
+            mine.copy_(its * 5)
+    gradients = [torch.randn_like(its) for its in theirs]
+    for parameters, normalise in ((ours, True), (theirs, False)):
+        group = {"params": parameters, "lr": 0.02, "normalise": normalise, "update_size": "spectral"}
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        Muon([group], momentum=0.6, betas=(0.9, 0.999)).step()
+    for mine, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [True, None])
+@pytest.mark.parametrize("momentum", [0.0, 0.85])
+def test_the_rest_may_be_torch_sgd_to_the_bit(fused: bool | None, momentum: float) -> None:
+    ours, theirs = copies((7,), (4, 3, 2, 2), (1,))
+    group = {"params": ours, "lr": 0.02, "weight_decay": 0.1, "momentum": momentum}
+    follow(ours, Muon([{**group, "orthogonal": False, "rest": "sgd", "fused": fused}], momentum=0.6, betas=(0.9, 0.9)))
+    nesterov = momentum > 0
+    follow(
+        theirs, torch.optim.SGD(theirs, lr=0.02, weight_decay=0.1, momentum=momentum, nesterov=nesterov, fused=fused)
+    )
+    assert all(torch.equal(mine, its) for mine, its in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("bad", [(0,), (1, 3)])
+def test_a_flag_leaves_a_rest_by_sgd_as_it_was_to_the_bit(bad: tuple[int, ...]) -> None:
+    ours, theirs = copies((7,), (6, 9))
+    groups = {"lr": 0.02, "weight_decay": 0.1, "normalise": True}
+    optimizers = []
+    for vector, matrix in (ours, theirs):
+        rest = {"params": [vector], "lr": 0.1, "orthogonal": False, "rest": "sgd", "fused": True}
+        optimizers.append(Muon([{"params": [matrix], **groups}, rest], momentum=0.9, betas=(0.9, 0.999)))
+    assert optimizers[0].takes_found_inf
+    for step in range(5):
+        for mine, its in zip(ours, theirs, strict=True):
+            its.grad = torch.randn(its.shape)
+            mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
+        optimizers[0].found_inf = torch.tensor(float(step in bad))
+        optimizers[0].step()
+        if step not in bad:
+            optimizers[1].step()
+    for mine, its in zip(ours, theirs, strict=True):
+        assert mine.detach().numpy().tobytes() == its.detach().numpy().tobytes()
+
+
+def test_what_belongs_to_muon_is_refused_elsewhere() -> None:
+    for settings, said in (
+        ({"name": "sgd", "iterations": 3}, "iterations = 3 is for optimizer.name = muon, not sgd"),
+        ({"name": "adamw", "rest": "sgd"}, "rest = sgd is for optimizer.name = muon"),
+        ({"name": "muon", "rest_momentum": 0.8}, "rest_momentum = 0.8 is for rest = sgd, not adamw"),
+        ({"name": "muon", "update_size": "spectral"}, "lr = auto is for updates of the size rms"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            OptimizerConfig.parse(settings)
+    config = OptimizerConfig(name="muon", lr=0.2, l2=0.1, rest_lr=3.0, rest="sgd", rest_momentum=0.8, momentum=0.6)
+    optimizer = build_optimizer(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3)), config, head=("1",))
+    found = {(group["orthogonal"], group["momentum"], group["rest"]) for group in optimizer.param_groups}
+    assert found == {(True, 0.6, "adamw"), (False, 0.8, "sgd")}

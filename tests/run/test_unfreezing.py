@@ -1,22 +1,19 @@
 """Layers that stand still and thaw, rates of their own, and a warmup that watches: through whole runs and resumes."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from halftone.base.errors import Interrupted, RecipeError
+from halftone.base.errors import RecipeError
 from halftone.loop.events import LayersThawed, WarmupDecided
-from halftone.run.events import Event, StepTaken
 from halftone.run.prepare import prepare
 from halftone.run.session import build_session
-from halftone.run.stopping import StopRequest
 from halftone.run.training import training
-from halftone.verbs import resume, train
+from halftone.verbs import train
 from halftone.weights.files import load_sealed
-from samples import numbers, wish, write_npz
+from samples import numbers, stopped_and_resumed, wish, write_npz
 
 BASE: dict[str, Any] = {"model": "cifar_resnet8", "optimizer": "sgd", "lr": 0.05, "warmup": "none", "decay": "constant"}
 
@@ -76,22 +73,6 @@ def test_a_resumed_run_thaws_as_one_that_was_never_stopped(tiny: Path, tmp_path:
     stopped_and_resumed(wish(tiny, tmp_path, run={"name": "cut"}, **settings), tmp_path / "cut", stop_at)
     assert moved(tensors(straight), tensors(tmp_path / "cut")) == set()
     assert numbers(straight, "steps.csv") == numbers(tmp_path / "cut", "steps.csv")
-
-
-def stopped_and_resumed(recipe: Any, folder: Path, stop_at: int) -> None:
-    stop = StopRequest()
-
-    class Stopper:
-        def hear(self, event: Event) -> None:
-            if isinstance(event, StepTaken) and event.tried == stop_at:
-                stop.signal = signal.SIGTERM
-
-        def close(self) -> None:
-            pass
-
-    with pytest.raises(Interrupted):
-        train(recipe, listeners=[Stopper()], stop=stop)
-    resume(folder)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 8, 11])

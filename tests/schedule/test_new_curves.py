@@ -152,3 +152,18 @@ def test_layers_that_thaw_warm_up_again() -> None:
     assert ratios == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
     for step in (0, 40, 42, 99):
         assert float(built.share_at(torch.tensor(step), "layer4")) == built.share(step, "layer4")
+
+
+def test_layers_that_halt_fall_to_zero_where_the_schedule_is_not_below() -> None:
+    lanes = {"stem": Lane(ends=50)}
+    built = build_schedule(
+        WarmupConfig(length="10it", start=0.0), DecayConfig(shape="linear"), steps_per_epoch=10, total_steps=110,
+        lanes=lanes,
+    )  # fmt: skip
+    shares = [built.share(step, "stem") for step in (0, 5, 10, 40, 50, 80)]
+    assert shares == pytest.approx([0, 0.5, 0.8, 0.2, 0, 0])
+    assert float(built.share_at(torch.tensor(30), "stem")) == built.share(30, "stem")
+    without = build_schedule(
+        WarmupConfig(length="0it"), DecayConfig(shape="linear"), steps_per_epoch=10, total_steps=110, lanes=lanes
+    )
+    assert [without.share(step, "stem") for step in range(51)] == pytest.approx([1 - step / 50 for step in range(51)])

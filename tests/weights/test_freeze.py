@@ -11,7 +11,7 @@ from halftone.base.errors import RecipeError
 from halftone.base.lengths import Span
 from halftone.models.build import build_model
 from halftone.weights.config import WeightsConfig
-from halftone.weights.freeze import Freezing, freeze, plan_thaws
+from halftone.weights.freeze import Freezing, freeze, plan_halts, plan_thaws
 
 
 def network(*, affine: bool = True) -> nn.Sequential:
@@ -218,3 +218,46 @@ def test_patterns_as_they_are_written(value: object, patterns: tuple[str, ...]) 
 def test_one_origin_only() -> None:
     with pytest.raises(RecipeError, match=r"choose one of weights.file and pretrained"):
         WeightsConfig.parse({"file": "a.pt", "pretrained": True})
+
+
+def steps_of(span: Span) -> int:
+    return int(span.amount)
+
+
+def test_layers_halt_by_pattern_and_their_norms_with_them() -> None:
+    module = network()
+    freeze(module, ("stem.norm",), head=("head",))
+    halts = plan_halts(
+        module, {"body": Span(5, "it"), "stem": Span(3, "it"), "body.1": Span(4, "it")}, (), steps=steps_of
+    )
+    assert [(halt.name, halt.step) for halt in halts] == [("stem", 3), ("body.1", 4), ("body", 5)]
+    assert all(name.startswith("body.0.") for name in halts[2].parameters)
+    freezing = Freezing(module, halts=halts)
+    module.train()
+    freezing.hold_still()
+    assert (freezing.next_step, freezing.halt(2)) == (3, [])
+    assert [halt.name for halt in freezing.halt(4)] == ["stem", "body.1"]
+    assert standing(module) == {name for name in ALL if name.startswith(("stem.", "body.1."))}
+    assert named(module, freezing.norms) == {"stem.norm", "body.1.norm"}
+    assert not module.get_submodule("body.1.norm").training
+    assert module.get_submodule("body.0.norm").training
+    freezing.halt(5)
+    assert freezing.next_step == float("inf")
+    assert standing(module) == {name for name in ALL if not name.startswith("head.")}
+
+
+def test_what_cannot_halt_is_refused() -> None:
+    module = network()
+    frozen = freeze(module, ("stem",), head=("head",))
+    thaws = plan_thaws(frozen, {"stem": Span(4, "it")}, stages=STAGES, steps=steps_of)
+    assert [halt.step for halt in plan_halts(module, {"stem": Span(6, "it")}, thaws, steps=steps_of)] == [6]
+    for wish, said in (
+        ({"stm": Span(6, "it")}, "'stm' matches no parameter that trains"),
+        ({"stem": Span(4, "it")}, "would stop in step 4, before it trains"),
+        ({"body": Span(0, "it")}, "would stop in step 0, before it trains"),
+        ({"*": Span(9, "it")}, "leaves nothing to train"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            plan_halts(module, wish, thaws, steps=steps_of)
+    with pytest.raises(RecipeError, match="matches no parameter that trains"):
+        plan_halts(module, {"stem": Span(6, "it")}, (), steps=steps_of)

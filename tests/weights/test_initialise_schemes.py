@@ -131,6 +131,23 @@ def test_dirac_hands_its_input_on() -> None:
     assert torch.equal(square(images[0, 0, :4, :4]), images[0, 0, :4, :4])
 
 
+def test_dirac_first_hands_its_input_on_and_leaves_the_other_outputs_random() -> None:
+    images = torch.rand(2, 4, 6, 6)
+    layer = nn.Conv2d(4, 10, 3, padding=1)
+    weight = drawn(layer, "dirac-first")
+    outputs = layer(images)
+    assert torch.equal(outputs[:, :4], images)
+    bound = 1 / (4 * 9) ** 0.5  # torch's own for fresh layers
+    assert 0.9 * bound < weight[4:].abs().max() <= bound
+    assert weight[4:].flatten(1).norm(dim=1).min() > 0
+    assert torch.equal(drawn(nn.Conv2d(4, 4, 3, padding=1), "dirac-first"), drawn(nn.Conv2d(4, 4, 3), "dirac"))
+    grouped = drawn(nn.Conv2d(4, 8, 1, groups=2), "dirac-first").view(2, 4, 2)
+    assert all(torch.equal(part[:2], torch.eye(2)) and part[2:].abs().min() > 0 for part in grouped)
+    linear = drawn(nn.Linear(3, 5), "dirac-first")
+    assert torch.equal(linear[:3], torch.eye(3))
+    assert linear[3:].abs().min() > 0
+
+
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -80,6 +80,9 @@ class OptimizerConfig(Record):
             value = getattr(self, setting)
             if value != type(self).model_fields[setting].default and self.name != "muon":
                 raise ValueError(f"{setting} = {value} is for optimizer.name = muon, not {self.name}")
+        own_scale = self.normalise or self.update_size == "spectral"
+        if own_scale and self.lr == "auto":
+            raise ValueError("lr = auto is for updates of the size rms, of weights that are not normalised: give lr")
         if self.rest_momentum is not None and self.rest != "sgd":
             raise ValueError(f"rest_momentum = {self.rest_momentum:g} is for rest = sgd, not {self.rest}")
         return self

@@ -147,7 +147,7 @@ def _with_peak(plan: Plan, measured: MeasuredRates) -> Plan:
     found = rates.guarded_rate(Decision(decided(optimizer.lr), rule), measured, has_weights=trained)
     plan = _with_choice(plan, "optimizer.lr", found.value, found.reason)
     changed = optimizer.replaced(lr=found.value)
-    if optimizer.name == "muon" and plan.asked.optimizer.rest_lr == "auto":
+    if optimizer.name == "muon" and optimizer.rest == "adamw" and plan.asked.optimizer.rest_lr == "auto":
         rest = decide.rest_rate(found.value)
         changed = changed.replaced(rest_lr=rest.value)
         plan = _with_choice(plan, "optimizer.rest_lr", rest.value, rest.reason)

@@ -31,4 +31,5 @@ class Lane:
         if self.bias is not None and step < warmup_steps:
             main = self.bias + (warmup_end - self.bias) * step / warmup_steps
         risen = (step - self.begins + 1) / (self.warmup_steps + 1) if self.begins else 1.0
-        return min(main * min(risen, 1.0), max(0.0, 1 - step / self.ends))
+        share = main * min(risen, 1.0)
+        return share if self.ends == inf else min(share, max(0.0, 1 - step / self.ends))

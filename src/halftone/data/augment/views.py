@@ -15,8 +15,9 @@ _SHIFTS = {1: ((0, 1.0),), 2: ((0, 1.0),), 6: ((0, 0.5), (1, 0.25), (-1, 0.25))}
 def views_of(images: Tensor, count: Views) -> Iterator[tuple[Tensor, float]]:
     """Yield the views of some images, each with the weight of its logits; the weights add up to one.
 
-    One view is the images as they are. Two add their mirror images. Six add both, shifted by a pixel down and right and
-    up and left, what enters being the mirror image of the border; these weigh half as much (Jordan 2024, section 3.5).
+    One view is the images as they are. Two add their mirror images. Six add the images shifted by a pixel, down and
+    right, and up and left, and the mirror images of these; they weigh half as much. What enters is the mirror image of
+    the border (Jordan 2024, section 3.5).
 
     Args:
         images: [batch, channels, height, width], any type.
@@ -28,5 +29,6 @@ def views_of(images: Tensor, count: Views) -> Iterator[tuple[Tensor, float]]:
             if not shift and not side:
                 yield images, share
                 continue
-            moved = torch.full((len(images),), shift, device=images.device)
-            yield flip_and_shift(images, torch.full_like(moved, side, dtype=torch.bool), moved, moved), share
+            down = torch.full((len(images),), shift, device=images.device)
+            sides = torch.full_like(down, side, dtype=torch.bool)
+            yield flip_and_shift(images, sides, down, -down if side else down), share

@@ -186,10 +186,12 @@ def _settle_training(
     if trained and fresh:
         rate = decide.Decision(rate.value, f"{rate.reason}; only the head trains, and it is fresh")
     lr = notes.settle("optimizer.lr", asked.lr, rate)
-    l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay(name, has_weights=trained))
+    coupled = asked.rest == "sgd"  # its decay is L2, as that of sgd
+    l2 = notes.settle("optimizer.l2", asked.l2, decide.weight_decay("sgd" if coupled else name, has_weights=trained))
     rest_lr = asked.rest_lr
     if name == "muon":
-        rest_lr = notes.settle("optimizer.rest_lr", rest_lr, decide.rest_rate(lr))
+        by_sgd = decide.peak_rate("sgd", batch, model, has_weights=not fresh, num_steps=num_steps)
+        rest_lr = notes.settle("optimizer.rest_lr", rest_lr, by_sgd if coupled else decide.rest_rate(lr))
     lr = scaled_rate(asked, lr, batch, notes)
     warmup, decay, momentum = settle_schedule(recipe, notes, name=name, trained=trained)
     weights = recipe.weights
