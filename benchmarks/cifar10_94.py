@@ -7,6 +7,8 @@
 Each training is a process of its own, so that the allocator of one is not that of the other: ours is the command line
 `halftone train DATA --recipe recipes/cifar10-94.yaml`, the other `cifar10_94_plain.py`. `--steps K` trains nothing to
 its end: it times K steps of each in alternation, half of them while the bias of the first convolution still trains.
+
+On a GPU ours trains alone, all seeds in one process after a first run, which is reported apart: it starts the device.
 """
 
 import argparse
@@ -27,6 +29,9 @@ from benchmarks import harness
 from benchmarks.cifar10_94_plain import BATCH, EPOCHS, WHITEN_EPOCHS
 from halftone.base.files import write_json, write_text
 from halftone.base.tables import read_table
+from halftone.run.inference import evaluate_run
+from halftone.run.recipe import read_recipe
+from halftone.verbs import train
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10-94.yaml"
 CLAIM = (
@@ -34,6 +39,8 @@ CLAIM = (
     "the time that a plain eager PyTorch transcription of the published training takes."
 )
 LEAST_ACCURACY, MOST_RATIO, LEAST_SEEDS = 0.94, 0.68, 5
+MOST_GPU_SECONDS = 1.5
+"""Training and the evaluation at its end, on a GPU, the start of the device left out."""
 _SHARE_WITH_BIAS = WHITEN_EPOCHS / EPOCHS
 """Of the steps, those in which the bias of the first convolution trains."""
 
@@ -73,7 +80,7 @@ def main() -> None:
     where = harness.machine()
     with tempfile.TemporaryDirectory() as scratch:
         data = _fewer(Path(settings.data), settings.images, Path(scratch)) if settings.images else settings.data
-        report = _steps(settings, data) if settings.steps else _whole(settings, data)
+        report = (_steps if settings.steps else _whole if settings.device == "cpu" else _on_gpu)(settings, data)
     text = "\n\n".join(
         [
             "# cifar10_94",
@@ -174,6 +181,33 @@ def _whole(settings: argparse.Namespace, data: str) -> tuple[dict[str, Any], lis
         "\n".join(_verdicts(settings, ours, plain)),
     ]
     return {"ours": [asdict(one) for one in ours], "plain": [asdict(one) for one in plain]}, parts
+
+
+def _on_gpu(settings: argparse.Namespace, data: str) -> tuple[dict[str, Any], list[str]]:
+    """Train ours for each seed, warm, after a first run that counts for nothing but its time."""
+    found = []
+    for seed in (settings.seeds, *range(settings.seeds)):
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            run = {"root": folder, "validate_every": settings.epochs, "report": False, "tensorboard": False}
+            changes = {"data": {"source": data}, "run": {**run, "fit_images": 0}, "seed": seed}
+            changes |= {"epochs": settings.epochs, "precision": settings.precision, "device": settings.device}
+            path = train(read_recipe(RECIPE, changes)).path
+            wall = time.perf_counter() - begun
+            last = read_table(path / "results.csv")[-1]
+            once = evaluate_run(path, weights="last", views=1).metrics.accuracy
+        found.append(Outcome(seed, float(last["val_accuracy"]), once or 0.0, float(last["seconds"]), wall))
+        print(json.dumps(asdict(found[-1])), file=sys.stderr)
+    cold, *warm = found
+    heads = ("", "accuracy, 6 views, %", "accuracy, 1 view, %", "training and evaluation, s", "whole call, s")
+    seconds = statistics.mean(one.seconds for one in warm)
+    word = "met" if seconds <= MOST_GPU_SECONDS else "MISSED"
+    parts = [
+        f"n = {len(warm)} seeds, counted from 0; mean ± standard deviation (least to most). {_setting(settings)}",
+        harness.markdown_table(heads, [["halftone, warm", *_summaries(warm)], ["the first run", *_summaries([cold])]]),
+        "\n".join([*_verdicts(settings, warm, ()), f"- {word}: at most {MOST_GPU_SECONDS} s; found {seconds:.2f} s"]),
+    ]
+    return {"ours": [asdict(one) for one in warm], "first": asdict(cold)}, parts
 
 
 def _summaries(found: Sequence[Outcome]) -> Iterator[str]:

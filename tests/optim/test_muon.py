@@ -223,7 +223,8 @@ def test_the_rest_may_be_torch_sgd_to_the_bit(fused: bool | None, momentum: floa
 
 
 @pytest.mark.parametrize("bad", [(0,), (1, 3)])
-def test_a_flag_leaves_a_rest_by_sgd_as_it_was_to_the_bit(bad: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_a_flag_leaves_a_rest_by_sgd_as_it_was_to_the_bit(bad: tuple[int, ...], as_tensor: bool) -> None:
     ours, theirs = copies((7,), (6, 9))
     groups = {"lr": 0.02, "weight_decay": 0.1, "normalise": True}
     optimizers = []
@@ -235,6 +236,9 @@ def test_a_flag_leaves_a_rest_by_sgd_as_it_was_to_the_bit(bad: tuple[int, ...]) 
         for mine, its in zip(ours, theirs, strict=True):
             its.grad = torch.randn(its.shape)
             mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
+        for group, other in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+            rate = other["lr"] * 0.9
+            other["lr"], group["lr"] = rate, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate
         optimizers[0].found_inf = torch.tensor(float(step in bad))
         optimizers[0].step()
         if step not in bad:

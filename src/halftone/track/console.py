@@ -226,7 +226,7 @@ def _sentence(event: Event) -> str | None:
         case LayersThawed():
             return f"{', '.join(event.names)} thawed in step {event.step}: {event.num_trainable:,} parameters train"
         case LayersHalted():
-            return f"{', '.join(event.names)} stand still from step {event.step} on: {event.num_trainable:,} train"
+            return f"{', '.join(event.names)} frozen in step {event.step}: {event.num_trainable:,} parameters train"
         case StoppedEarly():
             return f"stopped early: {event.reason}"
         case Tested():
