@@ -138,6 +138,19 @@ def test_patience_counts_validated_epochs_only(tiny: Path, tmp_path: Path) -> No
     assert len(rows) == 8
 
 
+@pytest.mark.parametrize("decay", [{"shape": "plateau", "patience": 0}, "cosine"])
+def test_rare_validation_leaves_training_as_it_is(tiny: Path, tmp_path: Path, decay: Any) -> None:
+    """The weights of the end are the same; a plateau sees the validated epochs only."""
+    found = {}
+    for every in (1, 4):
+        settings = {"run": {"name": f"every-{every}", "validate_every": every}, "epochs": 4, "decay": decay}
+        folder = train(wish(tiny, tmp_path, optimizer="sgd", lr=1e-30, warmup="none", **settings)).path
+        found[every] = numbers(folder, "results.csv")
+    assert [row["train_loss"] for row in found[1]] == [row["train_loss"] for row in found[4]]
+    assert found[1][-1]["val_loss"] == found[4][-1]["val_loss"]
+    assert [bool(row["val_loss"]) for row in found[4]] == [False, False, False, True]
+
+
 def test_bad_settings_are_said_in_one_line(tiny: Path, tmp_path: Path) -> None:
     for settings, said in (
         ({"data": {"views": 3}}, r"data\.views = 3: it must be 1, 2 or 6"),

@@ -142,9 +142,11 @@ def _refuse_divergence(session: Session, progress: Progress, batch: Batch | None
 
 def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
     clock = time.perf_counter()
-    progress.epoch += 1
-    validates = progress.epoch % session.validate_every == 0 or not _has_steps_left(session, progress)
+    epoch = progress.epoch + 1
+    is_last = epoch >= session.epochs or progress.tried >= session.max_batches
+    validates = epoch % session.validate_every == 0 or is_last
     evaluation = (yield from _evaluate(session)) if validates else nothing_seen(session.validation)
+    progress.epoch = epoch  # not before: a run that is stopped within the evaluation repeats it
     improved = validates and session.best.observe(evaluation.metrics, progress.epoch)
     progress.seconds += time.perf_counter() - clock
     plateau, loss = session.schedule.plateau, evaluation.metrics.loss
