@@ -79,7 +79,7 @@ def wish(source: Path, root: Path, **settings: Any) -> Recipe:
 
 def numbers(folder: Path, table: str) -> list[dict[str, str]]:
     """A table of a run without what the clock decides."""
-    timed = {"seconds", "images_per_second", "peak_memory_mb"}
+    timed = {"seconds", "images_per_second", "peak_memory_mb", "train_seconds", "data_wait_seconds"}
     return [{k: v for k, v in row.items() if k not in timed} for row in read_table(folder / table)]
 
 

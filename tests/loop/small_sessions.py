@@ -67,7 +67,7 @@ def session_of(
 def bits(session: Session, progress: Progress, *, leave_out: tuple[str, ...] = ()) -> tuple[list[bytes], Any]:
     """All that a checkpoint holds, but for the clock and some numbers of the progress."""
     state = capture(session, progress)
-    for name in ("seconds", "train_seconds", *leave_out):
+    for name in ("seconds", "train_seconds", "wait_seconds", *leave_out):
         del state["progress"][name]
     tensors, tree = flatten(state)
     return [tensor.detach().numpy().tobytes() for tensor in tensors.values()], tree

@@ -29,7 +29,7 @@ def bad(tried: int) -> bool:
 
 def plain(event: StepTaken | EpochDone) -> dict[str, Any]:
     """The numbers of an event, read from wherever they are, but for the clock."""
-    clock = {"seconds", "images_per_second", "peak_memory_mb", "evaluation"}
+    clock = {"seconds", "images_per_second", "peak_memory_mb", "train_seconds", "data_wait_seconds", "evaluation"}
     values = {field.name: getattr(event, field.name) for field in fields(event) if field.name not in clock}
     return {name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()}
 

@@ -102,6 +102,10 @@ class EpochDone:
     lr: float
     images_per_second: float
     """Training only."""
+    train_seconds: float
+    """Of this epoch, without evaluation."""
+    data_wait_seconds: float
+    """Of these, in which the host waited for a batch of images."""
     peak_memory_mb: float
     loss_scale: float | None
     skipped_steps: int

@@ -48,6 +48,8 @@ class Progress:
     """Wall time of the run so far, in all of its processes."""
     train_seconds: float = 0.0
     """Of the epoch under way, without evaluation."""
+    wait_seconds: float = 0.0
+    """Of these, in which the host waited for a batch."""
     stopped: bool = False
     under_way: deque[Tried] = field(default_factory=deque, metadata=_UNSAVED)
     """Steps of which the host has not heard yet whether they were applied."""
@@ -99,7 +101,7 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Forget the sums of the last epoch."""
-        self.batch, self.num_images, self.train_seconds = 0, 0, 0.0
+        self.batch, self.num_images, self.train_seconds, self.wait_seconds = 0, 0, 0.0, 0.0
         self.loss_sum.zero_()
         self.num_correct.zero_()
 
@@ -132,10 +134,10 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
 def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None:
     """Put a captured state back. The random streams come last: nothing after this may draw from them."""
     for name in _saved(progress):
-        value = state["progress"][name]
+        value = state["progress"].get(name)
         if isinstance(value, Tensor):
             getattr(progress, name).copy_(value)
-        else:
+        elif value is not None:  # an older checkpoint may not have counted it
             setattr(progress, name, value)
     session.model.load_state_dict(state["model"])
     for name, buffer in _unlisted_buffers(session.model).items():

@@ -27,7 +27,7 @@ from halftone.loop.step import StepResult, update
 from halftone.system.memory import peak_bytes
 
 
-def train(session: Session, progress: Progress, *, max_skipped: int) -> Iterator[LoopEvent]:
+def train(session: Session, progress: Progress, *, max_skipped: int) -> Generator[LoopEvent, None, None]:
     """Train from where `progress` stands to the end, evaluating after each epoch.
 
     Whenever an event comes out, the session and the progress are at rest and can be saved.
@@ -58,7 +58,8 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     order = session.order(progress.epoch)[first : end * session.batch_size]
     batch: Batch | None = None
     clock = time.perf_counter()
-    for batch in session.feed.batches(order, session.batch_size, epoch=progress.epoch, first=first):
+    batches = session.feed.batches(order, session.batch_size, epoch=progress.epoch, first=first)
+    for batch in _waited_for(batches, progress):
         for fault in batch.faults:
             yield Unreadable("train", fault)
         if len(batch.labels) < min(2, session.batch_size):  # what is left of a batch of broken images
@@ -100,6 +101,15 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     progress.seconds += waited
     progress.train_seconds += waited
     _refuse_divergence(session, progress, batch, max_skipped)
+
+
+def _waited_for(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
+    """Yield the batches, and count the seconds in which the host had none to work on."""
+    clock = time.perf_counter()
+    for batch in batches:
+        progress.wait_seconds += time.perf_counter() - clock
+        yield batch
+        clock = time.perf_counter()
 
 
 def _change_frozen(session: Session, progress: Progress) -> Iterator[LayersThawed | LayersHalted]:
@@ -160,6 +170,8 @@ def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
         evaluation=evaluation,
         lr=session.optimizer.param_groups[0]["lr"],
         images_per_second=seen / progress.train_seconds if progress.train_seconds else 0.0,
+        train_seconds=progress.train_seconds,
+        data_wait_seconds=progress.wait_seconds,
         peak_memory_mb=peak_bytes(session.device) / 2**20,
         loss_scale=None if scale is None else float(scale),
         skipped_steps=progress.skipped,

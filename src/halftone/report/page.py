@@ -11,8 +11,9 @@ from halftone.base.records import dump_yaml
 from halftone.metrics.report import Metrics
 from halftone.metrics.verdict import ClassGap, accuracy_gap, class_gaps
 from halftone.report import figures
-from halftone.report.history import History
+from halftone.report.history import Column, History
 
+_WAITED = ("data_wait_seconds", "train_seconds")
 _MOST_CELLS = 30
 """Classes up to which the confusion matrix is a table with numbers."""
 
@@ -108,10 +109,17 @@ def _facts(history: History) -> list[tuple[str, str]]:
         rows.append(("wall time", f"{epochs['seconds'][-1] or 0:.0f} s"))
         speeds = sorted(value for value in epochs["images_per_second"] if value)
         rows.append(("images/s, median epoch", f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "-"))
+        rows += _waiting(epochs)
         rows.append(("peak memory", f"{max(value or 0 for value in epochs['peak_memory_mb']):,.0f} MB"))
         rows.append(("skipped steps", f"{epochs['skipped_steps'][-1] or 0:.0f}"))
     rows.append(("precision mode", plan.settled.precision.mode))
     return rows
+
+
+def _waiting(epochs: dict[str, Column]) -> list[tuple[str, str]]:
+    """Return the share of training in which the host waited for images; runs of older versions did not count it."""
+    waited, trained = (sum(value or 0.0 for value in epochs.get(name, [])) for name in _WAITED)
+    return [("waiting for data", f"{waited / trained:.1%} of training")] if trained else []
 
 
 def _gap_facts(training: Metrics | None, validation: Metrics) -> list[tuple[str, str]]:

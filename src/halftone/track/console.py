@@ -1,5 +1,6 @@
 """The terminal: the plan, a progress bar where there is a terminal, and a line per epoch everywhere."""
 
+import shlex
 import time
 from statistics import median
 
@@ -28,6 +29,8 @@ from halftone.system.memory import peak_bytes
 
 _REFRESH = 0.2
 """Seconds between updates of the bar: numbers are read from the device no more often than that."""
+_MUCH_WAITING = 0.1
+"""The share of training spent waiting for images from which on it is worth a word."""
 _NAMED = 3
 """Unreadable images that are named; the rest is counted."""
 _HEADING = (
@@ -49,6 +52,7 @@ class Terminal:
         self._seen = 0
         self._since = 0.0
         self._unreadable: set[str] = set()
+        self._trained = self._waited = 0.0
 
     def hear(self, event: Event) -> None:
         """Take one event."""
@@ -146,6 +150,8 @@ class Terminal:
         )
         if event.improved:
             line += "  best"
+        self._trained += event.train_seconds
+        self._waited += event.data_wait_seconds
         if event.skipped_steps:
             line += f"  {event.skipped_steps} steps skipped so far"
         self._console.print(line, soft_wrap=True, highlight=False)
@@ -160,6 +166,13 @@ class Terminal:
         if self._unreadable:
             self._note(f"{len(self._unreadable)} images could not be read and were left out; unreadable.csv names them")
         assert self._plan is not None
+        if self._waited > _MUCH_WAITING * self._trained:
+            asked = self._plan.asked.data.source
+            source = "DATA" if asked == "given" else shlex.quote(asked)
+            self._note(
+                f"{self._waited / self._trained:.0%} of the training time was waiting for data; "
+                f"`halftone diagnose speed {source}` says what helps"
+            )
         views = self._plan.settled.data.views
         looks = f" ({views} views of each image)" if views > 1 else ""
         self._console.print(

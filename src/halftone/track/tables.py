@@ -36,6 +36,8 @@ RESULTS = (
     "train_accuracy",
     "val_calibration_error",
     "best",
+    "train_seconds",
+    "data_wait_seconds",
 )
 STEPS = (
     "tried",
@@ -202,6 +204,8 @@ def epoch_numbers(event: EpochDone) -> dict[str, float | None]:
         event.train_accuracy,
         found.calibration_error,
         int(event.improved),
+        round(event.train_seconds, 3),
+        round(event.data_wait_seconds, 3),
     )
     return dict(zip(RESULTS, values, strict=True))
 
