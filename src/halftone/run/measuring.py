@@ -20,7 +20,7 @@ from halftone.schedule.config import DecayConfig, WarmupConfig
 
 
 @contextmanager
-def measuring(prepared: Prepared, *, num_batches: int) -> Iterator[Session]:
+def measuring(prepared: Prepared, *, num_batches: int, whole: bool = False) -> Iterator[Session]:
     """Build a session whose training leaves no trace.
 
     It has the optimizer, precision, batch and changes of images of the run to come, and the peak rate in every step.
@@ -30,13 +30,18 @@ def measuring(prepared: Prepared, *, num_batches: int) -> Iterator[Session]:
     Args:
         prepared: a planned run.
         num_batches: how many will be looked at; no more images than these need are decoded.
+        whole: whether a step does all that it does in the run; without it, weights are not averaged and nothing is
+            compiled, which changes no gradient.
     """
-    plan = prepared.plan
-    settled = plan.settled.replaced(
+    plan, config = prepared.plan, prepared.plan.settled
+    settled = config.replaced(
         warmup=WarmupConfig(length=Span(0, "it"), shape="linear", start=1.0),
         decay=DecayConfig(shape="constant"),
-        average=plan.settled.average.replaced(decay=0.0),
-        model=plan.settled.model.replaced(compile=False),
+        **(
+            {}
+            if whole
+            else {"average": config.average.replaced(decay=0.0), "model": config.model.replaced(compile=False)}
+        ),
     )
     few = _some(prepared.train, num_batches * decided(settled.batch_size), seed=settled.seed)
     with _unchanged_process(prepared.device):

@@ -1,9 +1,11 @@
 """From a recipe to everything that a run needs: planned by rule, started from its weights, then measured."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from halftone.base.laps import Laps
 from halftone.run.plan.make import Prepared, make_plan
 from halftone.run.plan.preview import with_warnings
 from halftone.run.rates import with_rates
@@ -31,6 +33,10 @@ def prepare(
     Raises:
         HalftoneError: the wish cannot be fulfilled; see its kinds.
     """
-    started = with_start(make_plan(recipe, data=data, model=model), fetch=fetch)
+    planned, laps = make_plan(recipe, data=data, model=model), Laps()
+    started = with_start(planned, fetch=fetch)
+    laps.lap("weights")
     measured = with_rates(started, fetch=fetch, check_peak=check_peak)
-    return measured.with_plan(with_warnings(measured.plan))
+    laps.lap("rates")
+    seconds = planned.seconds | laps.seconds
+    return replace(measured, plan=with_warnings(measured.plan), seconds=seconds)

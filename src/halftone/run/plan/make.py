@@ -1,7 +1,7 @@
 """From a recipe to a plan: one ordered passage through all decisions."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from halftone.base.errors import RecipeError
+from halftone.base.laps import Laps
 from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.data.labelled import Labelled, in_memory
@@ -45,6 +46,8 @@ class Prepared:
     device: torch.device
     unreadable: tuple[Fault, ...] = ()
     """Training images that were left out."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the stages of preparing: data, network, precision, weights, rates."""
 
     def with_plan(self, plan: Plan) -> "Prepared":
         """Return the same things under another plan, that of a run being resumed."""
@@ -62,7 +65,7 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     Raises:
         HalftoneError: the wish cannot be fulfilled; see its kinds.
     """
-    asked, notes = recipe, Notebook()
+    asked, notes, laps = recipe, Notebook(), Laps()
     device = choose_device(recipe.device)
     facts = device_facts(device)
     if recipe.device == "auto":
@@ -70,13 +73,16 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     cores = usable_cores()
     threads = notes.settle("threads", recipe.threads, decide.Decision(cores, "the cores that this process may use"))
     opened = open_data(recipe.data, data, notes, workers=threads)
+    laps.lap("data")
     network = choose_network(recipe, opened, model, notes)
     recipe = _settle_data(recipe, opened, network, facts, device, threads, notes)
     recipe = _settle_training(recipe, opened, network, facts, notes)
     free = available_bytes(torch.device("cpu"))
     recipe = settle_cache(recipe, opened.train, opened.survey, network.spec, notes, free_memory=free)
     recipe = recipe.replaced(threads=threads, device=str(device))
+    laps.lap("network")
     precision = choose_precision(recipe, network, opened, facts, device, notes)
+    laps.lap("precision")
     recipe = recipe.replaced(precision=precision.config)
 
     batch = decided(recipe.batch_size)
@@ -104,7 +110,8 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
         choices=tuple(notes.choices),
         evidence=precision.evidence,
     )
-    return Prepared(plan, opened.train, opened.validation, opened.test, network.built, device, opened.unreadable)
+    parts = (opened.train, opened.validation, opened.test)
+    return Prepared(plan, *parts, network.built, device, opened.unreadable, laps.seconds)
 
 
 def _settle_data(
