@@ -20,11 +20,12 @@ MOST = 10_000
 """Steps for which there is an order; more than anybody waits for."""
 
 
-def ours(name: str, network: nn.Module, precision: str) -> Iterator[float]:
+def ours(name: str, network: nn.Module, precision: str, *, batch: int | None = None) -> Iterator[float]:
     """Train as `halftone train` does, with logging off, and yield the loss of each step."""
     if not keep_freed_memory():
         raise SystemExit("this system's allocator cannot keep memory")
-    pixels, labels = images(name)
+    batch = batch or NETWORKS[name].batch
+    pixels, labels = images(batch)
     recipe = Recipe(
         precision=precision,
         optimizer={"name": "sgd", "lr": RATE, "momentum": MOMENTUM, "l2": DECAY, "decay_all": True},
@@ -34,16 +35,16 @@ def ours(name: str, network: nn.Module, precision: str) -> Iterator[float]:
         warmup="none",
         decay="constant",
         epochs=1,
-        batch_size=NETWORKS[name].batch,
+        batch_size=batch,
         device="cpu",
         threads=torch.get_num_threads(),
         seed=SEED,
         run={"grad_norm": False},
     )
-    some = slice(2 * NETWORKS[name].batch)
+    some = slice(2 * batch)
     data = (pixels, labels), (pixels[some], labels[some])
     session = build_session(make_plan(recipe, data=data, model=network))
-    endless = replace(session, order=lambda _: order(name, MOST), batches_per_epoch=MOST, max_batches=MOST)
+    endless = replace(session, order=lambda _: order(batch, MOST), batches_per_epoch=MOST, max_batches=MOST)
     for event in train(endless, Progress.start(session.device), max_skipped=1):
         if isinstance(event, StepTaken):
             yield float(event.loss)
@@ -51,11 +52,12 @@ def ours(name: str, network: nn.Module, precision: str) -> Iterator[float]:
 
 def raw(name: str, network: nn.Module, precision: str) -> Iterator[float]:
     """Train as a tutorial does, NCHW and with the allocator as it is, and yield the loss of each step."""
-    pixels, labels = images(name)
+    size = NETWORKS[name].batch
+    pixels, labels = images(size)
     inputs, targets = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY)
-    for chosen in torch.from_numpy(order(name, MOST)).split(NETWORKS[name].batch):
+    for chosen in torch.from_numpy(order(size, MOST)).split(size):
         batch, wanted = inputs[chosen].float().div_(255).sub_(mean).div_(std), targets[chosen]
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

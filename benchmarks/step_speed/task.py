@@ -41,16 +41,15 @@ def build(name: str) -> nn.Module:
     return NETWORKS[name].build().train()
 
 
-def images(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def images(batch: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return random images [images, height, width, channels] and their labels."""
-    shape = (NETWORKS[name].batch * BATCHES, SIZE, SIZE, 3)
+    shape = (batch * BATCHES, SIZE, SIZE, 3)
     pixels = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
     return pixels, np.arange(len(pixels)) % CLASSES
 
 
-def order(name: str, batches: int) -> npt.NDArray[np.int64]:
+def order(batch: int, batches: int) -> npt.NDArray[np.int64]:
     """Return which images come one after the other, the set again and again, [images in all]."""
-    batch = NETWORKS[name].batch
     return np.arange(batches * batch) % (batch * BATCHES)
 
 
