@@ -11,6 +11,7 @@ from halftone.precision.config import LayerFormat, Mode, PrecisionConfig
 from halftone.precision.emulate import Rehearsal
 from halftone.precision.formats import autocast, autocast_dtype, float32_arithmetic, together
 from halftone.precision.fp8 import convert_to_fp8
+from halftone.precision.large_linear import spare_memory
 from halftone.precision.master import HalfWeights, halve
 from halftone.precision.policy import apply_policy, within
 
@@ -28,6 +29,8 @@ class Compute:
         assert config.mode != "auto"
         self.mode: Mode = config.mode
         self.layers: dict[str, LayerFormat] = apply_policy(model, config.layers)
+        if config.mode in ("bf16", "fp16") and not config.emulate:
+            spare_memory(model)
         self.halves: HalfWeights | None = None
         self._device_type = device.type
         self._rehearsal = Rehearsal(config.emulate) if config.emulate else None
