@@ -69,16 +69,16 @@ def measure_paces(session: Session, batch: Batch, *, seconds: float, max_skipped
         seconds: to take it for, about.
         max_skipped: as in training.
     """
-    alone, half = _on_one_batch(session, batch), _on_half(session, batch)
-    first, usual = (_block(alone, 1, warm=0, max_skipped=max_skipped).seconds for _ in range(2))
+    alone, half = on_one_batch(session, batch), _on_half(session, batch)
+    first, usual = (take_steps(alone, 1, warm=0, max_skipped=max_skipped).seconds for _ in range(2))
     steps = max(_FEWEST_STEPS, min(MOST_STEPS, int((seconds / usual / ROUNDS - WARM) / _TURNS)))
     stopwatch, parts = Stopwatch(session.device), dict[Part, float]()
     found: dict[str, list[float]] = {"real": [], "model": [], "half": []}
     num_steps = 0
     with clocked(session, stopwatch) as watched:
         for turn in range(ROUNDS):
-            found["model"].append(_block(alone, steps, warm=1, max_skipped=max_skipped).pace)
-            taken = _block(
+            found["model"].append(take_steps(alone, steps, warm=1, max_skipped=max_skipped).pace)
+            taken = take_steps(
                 watched,
                 steps,
                 warm=WARM,
@@ -92,7 +92,7 @@ def measure_paces(session: Session, batch: Batch, *, seconds: float, max_skipped
             for part, spent in taken.parts.items():
                 parts[part] = parts.get(part, 0.0) + spent
             if half is not None:
-                found["half"].append(_block(half, steps, warm=1, max_skipped=max_skipped).pace)
+                found["half"].append(take_steps(half, steps, warm=1, max_skipped=max_skipped).pace)
     return Paces(
         real=_pace(found["real"]),
         model=_pace(found["model"]),
@@ -157,7 +157,7 @@ def _pace(found: list[float]) -> Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class Taken:
     """Some steps in a row."""
 
     parts: dict[Part, float]
@@ -166,14 +166,16 @@ class _Taken:
 
     @property
     def seconds(self) -> float:
+        """Of all parts together."""
         return sum(self.parts.values())
 
     @property
     def pace(self) -> float:
+        """Images per second."""
         return self.num_images / self.seconds
 
 
-def _block(
+def take_steps(
     session: Session,
     steps: int,
     *,
@@ -182,7 +184,7 @@ def _block(
     epoch: int = 0,
     stopwatch: Stopwatch | None = None,
     limit: float = math.inf,
-) -> _Taken:
+) -> Taken:
     """Take some steps of an endless epoch, after some that are not timed; no evaluation follows.
 
     After `limit` seconds there are no more of them, but the fewest that say something.
@@ -215,7 +217,7 @@ def _block(
             break
     parts = stopwatch.stop()
     events.close()
-    return _Taken(parts, taken - warm, images)
+    return Taken(parts, taken - warm, images)
 
 
 def _tiled(session: Session, epoch: int, num_batches: int) -> Order:
@@ -238,7 +240,7 @@ class _OneBatch:
             yield self.batch
 
 
-def _on_one_batch(session: Session, batch: Batch) -> Session:
+def on_one_batch(session: Session, batch: Batch) -> Session:
     """Return a session without a data path: what the network takes is there already, changed and normalised."""
     images, targets = session.augment(batch, 0)
     inputs = session.prepare(images)
@@ -260,4 +262,4 @@ def _on_half(session: Session, batch: Batch) -> Session | None:
     half = len(batch.labels) // 2
     if half < max(_SMALLEST_HALF, 2 * session.parts):
         return None
-    return _on_one_batch(session, Batch(batch.images[:half], batch.labels[:half], batch.indices[:half]))
+    return on_one_batch(session, Batch(batch.images[:half], batch.labels[:half], batch.indices[:half]))

@@ -19,8 +19,8 @@ from halftone.precision.policy import own_format
 
 LARGE = 1 << 24
 """Weights in a layer from which on its gradient is worth the care: 64 MB in fp32."""
-_BLOCK = 1 << 23
-"""Weights whose gradient is there in half at a time: 16 MB."""
+_BLOCK = 1 << 20
+"""Weights whose gradient is there in half at a time: 2 MB."""
 
 
 def spare_memory(model: nn.Module) -> None:
