@@ -67,33 +67,42 @@ def diagnose_speed(
         keep_freed_memory()
     say("planning")
     prepared = prepare(recipe, data=data, model=model)
-    laps = Laps()
     around = circumstances(prepared)
+    measured = _measure(prepared, around, seconds, before or {}, say)
+    kind = judge(measured, around)
+    return SpeedDiagnosis(
+        verdict=kind,
+        sentence=sentence(kind, measured, around),
+        remedies=remedies(kind, measured, around),
+        circumstances=around,
+        measured=measured,
+    )
+
+
+def _measure(
+    prepared: Prepared, around: Circumstances, seconds: float, before: Mapping[str, float], say: Say
+) -> Measured:
+    """Take all the times, on a copy of the network."""
+    laps, settled, few = Laps(), prepared.plan.settled, seconds / 10
     with (
         measuring(prepared, num_batches=WARM + MOST_STEPS + 1, whole=True) as session,
-        float32_arithmetic(decided(prepared.plan.settled.precision.mode)),
+        float32_arithmetic(decided(settled.precision.mode)),
     ):
         laps.lap("building")
         for group in session.optimizer.param_groups:
             group["peak"] = 0.0  # the weights stay, and each step does the same work
-        most = prepared.plan.settled.precision.max_skipped
+        channels, num_classes = prepared.plan.input.channels, len(prepared.plan.data.classes)
+        images = session.batch_size
+        batch = random_batch(session, images, size=around.size, channels=channels, num_classes=num_classes)
         say("steps, with and without the data path")
-        batch = random_batch(
-            session,
-            session.batch_size,
-            size=around.size,
-            channels=prepared.plan.input.channels,
-            num_classes=len(prepared.plan.data.classes),
-        )
-        paces = measure_paces(session, batch, seconds=seconds, max_skipped=most)
+        paces = measure_paces(session, batch, seconds=seconds, max_skipped=settled.precision.max_skipped)
         say("reading and changing images alone")
-        few = seconds / 10
         reading, changing = reading_pace(session, seconds=few), changing_pace(session, batch, seconds=few)
         copying = copying_pace(session, batch)
         say("other precisions")
-        images, targets = session.augment(batch, 0)
-        precisions = precision_paces(prepared, session, session.prepare(images), targets, seconds=seconds / 2)
-    measured = Measured(
+        inputs, targets = session.augment(batch, 0)
+        precisions = precision_paces(prepared, session, session.prepare(inputs), targets, seconds=seconds / 2)
+    return Measured(
         num_steps=paces.num_steps,
         step=paces.step,
         real=paces.real,
@@ -104,15 +113,7 @@ def diagnose_speed(
         changing=changing,
         copying=copying,
         precisions=precisions,
-        start={**(before or {}), **prepared.seconds, **laps.seconds, "first step": paces.first_step},
-    )
-    kind = judge(measured, around)
-    return SpeedDiagnosis(
-        verdict=kind,
-        sentence=sentence(kind, measured, around),
-        remedies=remedies(kind, measured, around),
-        circumstances=around,
-        measured=measured,
+        start={**before, **prepared.seconds, **laps.seconds, "first step": paces.first_step},
     )
 
 
