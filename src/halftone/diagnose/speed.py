@@ -137,7 +137,7 @@ def circumstances(prepared: Prepared) -> Circumstances:
         picture_side=_picture_side(train),
         decoded_bytes=len(train.labels) * spec.size**2 * spec.channels,
         free_bytes=available_bytes(prepared.device),
-        cache=settled.data.model_dump().get("cache", ""),
+        cache=decided(settled.data.cache),
         keeps_memory=settled.keep_memory,
         channels_last=decided(settled.model.channels_last),
         deterministic=settled.deterministic,
