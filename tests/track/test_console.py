@@ -76,3 +76,17 @@ def test_skipped_steps_and_the_loss_scale_are_said(events: list[Event]) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_run_that_waited_for_images_says_so_at_its_end(events: list[Event]) -> None:
+    def ended(waited: float) -> str:
+        return shown(
+            [
+                replace(event, train_seconds=10.0, data_wait_seconds=waited) if isinstance(event, EpochDone) else event
+                for event in events
+            ],
+            width=200,
+        )
+
+    assert "waiting for data" not in ended(0.9)
+    assert "note: 25% of the training time was waiting for data; `halftone diagnose speed " in ended(2.5)
