@@ -24,9 +24,13 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    """Tiny tensors: a second thread only waits for the first."""
+def _one_core() -> None:
+    """Tiny tensors: a second thread only waits for the first. Of several test processes, each keeps to a core."""
     torch.set_num_threads(1)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):  # what a run takes for all cores is then this one
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture(autouse=True, scope="session")

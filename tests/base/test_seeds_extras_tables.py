@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from halftone.base.errors import ModelFileError, RecipeError, ResourceError
 from halftone.base.extras import require
 from halftone.base.inputs import InputSpec
-from halftone.base.seeds import stream_seed
+from halftone.base.seeds import fractions, stream_seed
 from halftone.base.tables import read_table
 
 
@@ -34,6 +35,20 @@ def test_seeds_are_what_torch_and_numpy_take_and_never_change() -> None:
 def test_streams_look_independent() -> None:
     bits = np.array([[stream_seed(0, "order", epoch) >> bit & 1 for bit in range(63)] for epoch in range(400)])
     assert np.abs(bits.mean(0) - 0.5).max() < 0.12  # five deviations of a mean of 400 fair coins
+
+
+def test_fractions_are_even_and_independent() -> None:
+    drawn = np.array([fractions(3, "crop", 0, position) for position in range(4000)])
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert stats.kstest(drawn.ravel(), "uniform").pvalue > 0.01
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(8)).max() < 0.06
+
+
+def test_fractions_follow_seed_and_name_alone() -> None:
+    assert fractions(0, "crop", 1)[0] == 0.09762934276322455  # here, too: a resumed run goes on with its crops
+    different = {fractions(0, "crop", 1), fractions(1, "crop", 1), fractions(0, "crop", 2), fractions(0, "flip", 1)}
+    assert len(different) == 4
 
 
 def test_F6_a_missing_package_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

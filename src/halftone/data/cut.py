@@ -8,12 +8,10 @@ Everything else is decoded in full by Pillow, with the rules of `decode`.
 
 from collections.abc import Callable
 
-from PIL import Image
-
 from halftone.base.inputs import InputSpec
 from halftone.data.decode import MAX_PIXELS, look_of, opened, orientation, pixels_of
 from halftone.data.fit import Box, convert_channels, fit, middle, resize
-from halftone.data.jpeg import decode_part, denominator, is_plain
+from halftone.data.jpeg import Header, decode_part, denominator, read_header
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.turn import Turn
 
@@ -59,12 +57,17 @@ def cut_file(data: bytes, spec: InputSpec, choose: Choose | None = None, *, max_
     Raises:
         UnreadableImage: not an image, damaged, of a format that is not read, empty or too large.
     """
+    plain = _plain(data, max_pixels)
+    if plain is not None:
+        header, turn = plain
+        height, width = turn.upright_shape(header.height, header.width)
+        box = middle(height, width, spec) if choose is None else choose(height, width)
+        found = _from_jpeg(data, header, turn, spec, box, (spec.size, spec.size))
+        if found is not None:
+            return convert_channels(found, spec.channels)
     with opened(data, max_pixels=max_pixels) as picture:
         seen = look_of(picture)
         box = middle(seen.height, seen.width, spec) if choose is None else choose(seen.height, seen.width)
-        found = _from_jpeg(data, picture, spec, box, (spec.size, spec.size))
-        if found is not None:
-            return convert_channels(found, spec.channels)
         return fit(pixels_of(picture), spec, box)
 
 
@@ -87,16 +90,15 @@ def shrink(source: Labelled, index: int, spec: InputSpec, side: int | None) -> P
     if side is None:
         return cut(source, index, spec)
     encoded = source.encoded(index)
-    if encoded is None:
-        pixels = source.pixels(index)
-    else:
-        with opened(encoded.content, max_pixels=encoded.max_pixels) as picture:
-            seen = look_of(picture)
-            whole, shape = Box(0, 0, seen.width, seen.height), bounded(seen.height, seen.width, side)
-            found = _from_jpeg(encoded.content, picture, spec, whole, shape)
-            if found is not None:
-                return found
-            pixels = pixels_of(picture)
+    plain = None if encoded is None else _plain(encoded.content, encoded.max_pixels)
+    if encoded is not None and plain is not None:
+        header, turn = plain
+        height, width = turn.upright_shape(header.height, header.width)
+        shape = bounded(height, width, side)
+        found = _from_jpeg(encoded.content, header, turn, spec, Box(0, 0, width, height), shape)
+        if found is not None:
+            return found
+    pixels = source.pixels(index)
     if spec.channels == 1:
         pixels = convert_channels(pixels, 1)
     height, width = bounded(pixels.shape[0], pixels.shape[1], side)
@@ -114,23 +116,33 @@ def bounded(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _from_jpeg(data: bytes, picture: Image.Image, spec: InputSpec, box: Box, shape: tuple[int, int]) -> Pixels | None:
-    """Resize a box of a plain JPEG, decoding no more than it needs; None if it is another file or a damaged one.
+def _plain(data: bytes, max_pixels: int) -> tuple[Header, Turn] | None:
+    """Return the header of a plain JPEG and how it is turned upright; None of any other file."""
+    header = read_header(data)
+    if header is None or header.height * header.width > max_pixels:
+        return None
+    if not header.tagged:
+        return header, Turn()
+    with opened(data, max_pixels=max_pixels) as picture:
+        return header, Turn.of(orientation(picture))
+
+
+def _from_jpeg(
+    data: bytes, header: Header, turn: Turn, spec: InputSpec, box: Box, shape: tuple[int, int]
+) -> Pixels | None:
+    """Resize a box of a plain JPEG, decoding no more than it needs; None if it is damaged.
 
     Returns:
         uint8 [height, width, 1 or 3] of the shape wanted; one channel only if the network takes one.
     """
-    if not is_plain(picture, data):
-        return None
-    width, height = picture.size
-    turn = Turn.of(orientation(picture))
+    height, width = header.height, header.width
     stored = turn.stored(box, height, width)
     rows, columns = reversed(shape) if turn.exchange else shape
     by = 1
     if spec.interpolation != "nearest":
         by = denominator(stored.bottom - stored.top, stored.right - stored.left, rows, columns)
     around = stored.around(by, height, width)
-    part = decode_part(data, picture, around, by)
+    part = decode_part(data, header, around, by)
     if part is None:
         return None
     if spec.channels == 1:

@@ -4,6 +4,7 @@ Threads, not processes: decoding and resizing run outside of Python's lock, noth
 processes, no shared memory can run out, and there are no workers to be left behind when a run is killed.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import torch
 
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
-from halftone.base.seeds import stream
+from halftone.base.seeds import fractions
 from halftone.data.cache.kept import KeptPictures
 from halftone.data.cut import cut
 from halftone.data.feed import Batch, ResidentFeed
@@ -28,7 +29,8 @@ AHEAD = 3
 """Batches that are being decoded while one is in use."""
 _AT_ONCE = 4
 """Images that a thread takes at once: what is read from the cache takes no longer than handing it out one by one."""
-_ASPECT = (3 / 4, 4 / 3)
+_LOG_ASPECT = math.log(4 / 3)
+"""Boxes are from 3/4 to 4/3 times as wide as high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,16 @@ class RandomBox:
 
     def draw(self, height: int, width: int, *, epoch: int, position: int) -> Box:
         """Draw the rectangle, in whole pixels, for one image of one epoch; the same arguments give the same one."""
-        random = stream(self.seed, "crop", epoch, position)
-        for _ in range(10):
-            area = height * width * random.uniform(self.area[0], self.area[1])
-            ratio = np.exp(random.uniform(np.log(_ASPECT[0]), np.log(_ASPECT[1])))
-            box_width, box_height = float(np.sqrt(area * ratio)), float(np.sqrt(area / ratio))
-            if box_width <= width and box_height <= height:
-                left, top = random.uniform(0, width - box_width), random.uniform(0, height - box_height)
-                return Box(left, top, left + box_width, top + box_height).on_grid(1, height, width)
+        low, high = self.area
+        for turn in range(5):
+            drawn = fractions(self.seed, "crop", epoch, position, turn)
+            for share, shape, right, down in (drawn[:4], drawn[4:]):
+                area = height * width * (low + (high - low) * share)
+                ratio = math.exp(_LOG_ASPECT * (2 * shape - 1))
+                box_width, box_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+                if box_width <= width and box_height <= height:
+                    left, top = right * (width - box_width), down * (height - box_height)
+                    return Box(left, top, left + box_width, top + box_height).on_grid(1, height, width)
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         return Box(left, top, left + side, top + side)

@@ -19,6 +19,10 @@ class Turn:
         """Return what undoes an EXIF orientation, 1 to 8."""
         return cls(orientation in (2, 3, 7, 8), orientation in (3, 4, 6, 7), orientation >= 5)
 
+    def upright_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the upright picture, from those of the stored one."""
+        return (width, height) if self.exchange else (height, width)
+
     def stored(self, box: Box, height: int, width: int) -> Box:
         """Return where a box of the upright picture lies in the stored one of this height and width."""
         left, top, right, bottom = box.left, box.top, box.right, box.bottom
