@@ -284,6 +284,7 @@ def test_a_batch_that_is_too_slow_is_measured_in_part(
     [
         (CPU, ("fp32", "bf16", "bf16-true")),
         (DeviceFacts("cpu", "old", frozenset({"fp32"})), ("fp32",)),
+        (DeviceFacts("cpu", "new", frozenset({"fp32", "bf16", "fp16"})), ("fp32", "bf16", "bf16-true")),
         (DeviceFacts("cuda", "A100", cuda_formats(8, 0)), ("fp32", "tf32", "bf16", "bf16-true", "fp16", "fp16-true")),
         (DeviceFacts("cuda", "V100", cuda_formats(7, 0)), ("fp32", "fp16", "fp16-true")),
         (DeviceFacts("mps", "M3", frozenset({"fp32", "fp16"})), ("fp32", "fp16", "fp16-true")),
@@ -311,6 +312,15 @@ def test_fp16_on_a_cpu_is_refused_but_forced_or_rehearsed(tiny: Path, tmp_path: 
     assert make_plan(wish(tiny, tmp_path, precision=mode, force=True)).plan.settled.precision.mode == mode
     plan = make_plan(wish(tiny, tmp_path, precision={"mode": "auto", "emulate": "fp16"})).plan
     assert (plan.settled.precision.mode, plan.settled.precision.emulate) == ("fp16", "fp16")
+
+
+def test_instructions_for_fp16_in_a_cpu_are_not_enough(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = DeviceFacts("cpu", "a new CPU", frozenset({"fp32", "bf16", "fp16"}))
+    monkeypatch.setattr(make, "device_facts", lambda device: new)
+    with pytest.raises(RecipeError, match="PyTorch's backward pass is still far slower"):
+        make_plan(wish(tiny, tmp_path, precision="fp16"))
 
 
 def test_tf32_without_units_is_refused_but_rehearsed(tiny: Path, tmp_path: Path) -> None:

@@ -76,8 +76,12 @@ def choose_precision(
 
 
 def candidates(facts: DeviceFacts) -> tuple[Mode, ...]:
-    """Return the uniform modes that are worth measuring on a device: those that it does not emulate."""
-    possible: tuple[Mode, ...] = ("fp32", "tf32", "bf16", "bf16-true", "fp16", "fp16-true")
+    """Return the uniform modes that are worth measuring on a device: those that it does not emulate.
+
+    Never fp16 on a CPU: with AVX-512 FP16, too, PyTorch's backward pass takes many times as long as in fp32.
+    """
+    possible: tuple[Mode, ...] = ("fp32", "tf32", "bf16", "bf16-true")
+    possible += () if facts.kind == "cpu" else ("fp16", "fp16-true")
     return tuple(mode for mode in possible if mode.removesuffix("-true") in facts.native)
 
 
@@ -167,10 +171,13 @@ def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.
     """Refuse what is known to be a bad idea, unless forced; say what fp8 will do."""
     asked = recipe.precision
     mode = asked.mode
-    slow = mode in ("fp16", "fp16-true") and facts.kind == "cpu" and "fp16" not in facts.native
+    slow = mode in ("fp16", "fp16-true") and facts.kind == "cpu"
     if slow and asked.emulate is None and not recipe.force:
+        why = "it is emulated there, 12 to 31 times slower than fp32"
+        if "fp16" in facts.native:
+            why = "its instructions are there, but PyTorch's backward pass is still far slower than in fp32"
         raise RecipeError(
-            f"precision.mode = {mode} on a CPU: it is emulated there, 12 to 31 times slower than fp32",
+            f"precision.mode = {mode} on a CPU: {why}",
             hint="use --precision bf16 or fp32, or rehearse it: --precision.emulate fp16; --force runs it all the same",
         )
     if mode == "tf32" and "tf32" not in facts.native:
