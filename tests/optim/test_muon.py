@@ -130,6 +130,28 @@ def test_it_takes_no_closure() -> None:
         optimizer.step(lambda: None)
 
 
+def take_flagged_steps(
+    ours: list[torch.Tensor],
+    theirs: list[torch.Tensor],
+    optimizers: list[Muon],
+    bad: tuple[int, ...],
+    *,
+    as_tensor: bool,
+) -> None:
+    """Take five steps with falling rates; ours are asked for the bad ones, too, with a flag, theirs are not."""
+    for step in range(5):
+        for mine, its in zip(ours, theirs, strict=True):
+            its.grad = torch.randn(its.shape)
+            mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
+        for group, other in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+            rate = other["lr"] * 0.9
+            other["lr"], group["lr"] = rate, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate
+        optimizers[0].found_inf = torch.tensor(float(step in bad))
+        optimizers[0].step()
+        if step not in bad:
+            optimizers[1].step()
+
+
 @pytest.mark.parametrize("bad", [(), (0,), (2, 3)])
 @pytest.mark.parametrize("as_tensor", [True, False])
 def test_a_flag_leaves_everything_as_it_was_to_the_bit(bad: tuple[int, ...], as_tensor: bool) -> None:
@@ -144,17 +166,7 @@ def test_a_flag_leaves_everything_as_it_was_to_the_bit(bad: tuple[int, ...], as_
             {"params": parameters[2:], "lr": 0.01, "weight_decay": 0.1, "orthogonal": False, "fused": True},
         ]
         optimizers.append(Muon(groups, momentum=0.9, betas=(0.9, 0.999)))
-    for step in range(5):
-        for mine, its in zip(ours, theirs, strict=True):
-            its.grad = torch.randn(its.shape)
-            mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
-        for group, other in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
-            rate = other["lr"] * 0.9
-            other["lr"], group["lr"] = rate, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate
-        optimizers[0].found_inf = torch.tensor(float(step in bad))
-        optimizers[0].step()
-        if step not in bad:
-            optimizers[1].step()
+    take_flagged_steps(ours, theirs, optimizers, bad, as_tensor=as_tensor)
     for mine, its in zip(ours, theirs, strict=True):
         assert mine.detach().numpy().tobytes() == its.detach().numpy().tobytes()
         states = [optimizer.state[tensor] for optimizer, tensor in zip(optimizers, (mine, its), strict=True)]
@@ -232,17 +244,7 @@ def test_a_flag_leaves_a_rest_by_sgd_as_it_was_to_the_bit(bad: tuple[int, ...], 
         rest = {"params": [vector], "lr": 0.1, "orthogonal": False, "rest": "sgd", "fused": True}
         optimizers.append(Muon([{"params": [matrix], **groups}, rest], momentum=0.9, betas=(0.9, 0.999)))
     assert optimizers[0].takes_found_inf
-    for step in range(5):
-        for mine, its in zip(ours, theirs, strict=True):
-            its.grad = torch.randn(its.shape)
-            mine.grad = torch.full_like(its, math.nan) if step in bad else its.grad.clone()
-        for group, other in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
-            rate = other["lr"] * 0.9
-            other["lr"], group["lr"] = rate, torch.tensor(rate, dtype=torch.float64) if as_tensor else rate
-        optimizers[0].found_inf = torch.tensor(float(step in bad))
-        optimizers[0].step()
-        if step not in bad:
-            optimizers[1].step()
+    take_flagged_steps(ours, theirs, optimizers, bad, as_tensor=as_tensor)
     for mine, its in zip(ours, theirs, strict=True):
         assert mine.detach().numpy().tobytes() == its.detach().numpy().tobytes()
 

@@ -16,16 +16,17 @@ def stream_seed(seed: int, *name: str | int) -> int:
     Returns:
         A non-negative integer below 2**63, the range that torch and NumPy generators accept.
     """
-    text = "/".join([str(seed), *map(str, name)])
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return int.from_bytes(_digest(8, seed, name), "big") >> 1
 
 
 def fractions(seed: int, *name: str | int) -> tuple[float, ...]:
     """Return eight numbers in [0, 1) under a name: all that a stream of so few has, much cheaper than a generator."""
+    return tuple((number >> 11) * 2.0**-53 for number in struct.unpack("<8Q", _digest(64, seed, name)))
+
+
+def _digest(num_bytes: int, seed: int, name: tuple[str | int, ...]) -> bytes:
     text = "/".join([str(seed), *map(str, name)])
-    numbers = struct.unpack("<8Q", hashlib.blake2b(text.encode(), digest_size=64).digest())
-    return tuple((number >> 11) * 2.0**-53 for number in numbers)
+    return hashlib.blake2b(text.encode(), digest_size=num_bytes).digest()
 
 
 def stream(seed: int, *name: str | int) -> np.random.Generator:

@@ -4,14 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from halftone.base.errors import UnreadableImage
 from halftone.base.laps import Laps
 from halftone.base.records import decided
 from halftone.data.config import AugmentConfig
-from halftone.data.labelled import Labelled
 from halftone.diagnose.speed_pace import (
     MOST_STEPS,
     WARM,
@@ -31,9 +28,6 @@ from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
 from halftone.system.memory import available_bytes, keep_freed_memory
 from halftone.system.threads import usable_cores
-
-_LOOKED_AT = 64
-"""Headers that are read to know the size of the pictures."""
 
 Say = Callable[[str], None]
 
@@ -134,7 +128,7 @@ def circumstances(prepared: Prepared) -> Circumstances:
         threads=decided(settled.threads),
         cores=usable_cores(),
         load=os.getloadavg()[0],
-        picture_side=_picture_side(train),
+        picture_side=prepared.survey.median_side,
         decoded_bytes=len(train.labels) * spec.size**2 * spec.channels,
         free_bytes=available_bytes(prepared.device),
         cache=decided(settled.data.cache),
@@ -149,16 +143,3 @@ def _is_heavy(augment: AugmentConfig) -> bool:
     """Tell whether more is changed than mirroring, shifting and cropping, which `light` leaves."""
     amounts = (augment.rotate, augment.brightness, augment.contrast, augment.saturation, augment.hue, augment.erase)
     return decided(augment.random_ops) != "none" or any(decided(amount) for amount in amounts)
-
-
-def _picture_side(source: Labelled) -> int:
-    """Return the median of the shorter sides of some images; 0 if none can be read."""
-    count = min(len(source.labels), _LOOKED_AT)
-    sides = []
-    for index in np.linspace(0, len(source.labels) - 1, count).astype(int):
-        try:
-            look = source.look(int(index))
-        except UnreadableImage:
-            continue
-        sides.append(min(look.height, look.width))
-    return int(np.median(sides)) if sides else 0

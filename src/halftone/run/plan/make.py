@@ -14,7 +14,7 @@ from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.data.labelled import Labelled, in_memory
 from halftone.data.open import settled_source
-from halftone.data.survey import Fault
+from halftone.data.survey import Fault, Survey
 from halftone.models.built import Built
 from halftone.models.small import is_small
 from halftone.run.plan import decide
@@ -44,6 +44,8 @@ class Prepared:
     test: Labelled | None
     built: Built
     device: torch.device
+    survey: Survey
+    """Of the training images."""
     unreadable: tuple[Fault, ...] = ()
     """Training images that were left out."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -111,7 +113,7 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
         evidence=precision.evidence,
     )
     parts = (opened.train, opened.validation, opened.test)
-    return Prepared(plan, *parts, network.built, device, opened.unreadable, laps.seconds)
+    return Prepared(plan, *parts, network.built, device, opened.survey, opened.unreadable, laps.seconds)
 
 
 def _settle_data(
