@@ -30,36 +30,36 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_finding_makes_the_round_trip(place: Path) -> None:
-    assert cache.folder() == place
-    assert cache.read("abc") is None
-    cache.write("abc", FINDING)
-    assert cache.read("abc") == FINDING
-    assert cache.read("abd") is None
+    assert cache.folder("precision") == place
+    assert cache.read("precision", "abc", Finding) is None
+    cache.write("precision", "abc", FINDING)
+    assert cache.read("precision", "abc", Finding) == FINDING
+    assert cache.read("precision", "abd", Finding) is None
     assert [path.name for path in place.iterdir()] == ["abc.json"]
 
 
 def test_a_new_finding_replaces_the_old(place: Path) -> None:
-    cache.write("abc", FINDING)
-    cache.write("abc", FINDING.replaced(mode="fp32"))
-    assert cache.read("abc") == FINDING.replaced(mode="fp32")
+    cache.write("precision", "abc", FINDING)
+    cache.write("precision", "abc", FINDING.replaced(mode="fp32"))
+    assert cache.read("precision", "abc", Finding) == FINDING.replaced(mode="fp32")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"mode": "bf16"}', b"\xff\xfe\x00", b"null"])
 def test_a_broken_file_is_no_finding_and_is_written_anew(place: Path, content: bytes) -> None:
-    cache.write("abc", FINDING)
+    cache.write("precision", "abc", FINDING)
     (place / "abc.json").write_bytes(content)
-    assert cache.read("abc") is None
-    cache.write("abc", FINDING)
-    assert cache.read("abc") == FINDING
+    assert cache.read("precision", "abc", Finding) is None
+    cache.write("precision", "abc", FINDING)
+    assert cache.read("precision", "abc", Finding) == FINDING
 
 
 def test_a_file_of_another_version_is_no_finding(place: Path) -> None:
-    cache.write("abc", FINDING)
+    cache.write("precision", "abc", FINDING)
     text = (place / "abc.json").read_text()
     (place / "abc.json").write_text(text.replace('"rounds"', '"turns"'))
-    assert cache.read("abc") is None
+    assert cache.read("precision", "abc", Finding) is None
     (place / "abc.json").write_text(text.replace('"bf16"', '"bf17"'))
-    assert cache.read("abc") is None
+    assert cache.read("precision", "abc", Finding) is None
 
 
 def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(
@@ -67,8 +67,8 @@ def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    cache.write("abc", FINDING)
-    assert cache.read("abc") is None
+    cache.write("precision", "abc", FINDING)
+    assert cache.read("precision", "abc", Finding) is None
     assert (tmp_path / "file").read_text() == "in the way"
 
 
@@ -77,8 +77,8 @@ def test_a_folder_without_permission_keeps_nothing(place: Path) -> None:
     place.mkdir(parents=True)
     place.chmod(0o500)
     try:
-        cache.write("abc", FINDING)
-        assert cache.read("abc") is None
+        cache.write("precision", "abc", FINDING)
+        assert cache.read("precision", "abc", Finding) is None
     finally:
         place.chmod(0o700)
 
@@ -87,4 +87,4 @@ def test_without_a_setting_it_is_the_cache_of_the_home(monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", None):
         monkeypatch.delenv("XDG_CACHE_HOME") if value is None else monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert cache.folder() == tmp_path / ".cache" / "halftone" / "precision"
+        assert cache.folder("precision") == tmp_path / ".cache" / "halftone" / "precision"

@@ -232,3 +232,36 @@ def test_warnings_are_in_the_plan(tmp_path: Path) -> None:
     plan = prepare(asked, data=pictures, model=network()).plan
     (warning,) = plan.warnings
     assert "the warmup takes" in warning
+
+
+def small(**settings: Any) -> Prepared:
+    """A run whose network and images are halftone's own."""
+    values: dict[str, Any] = {"data": "digits", "batch_size": 64, "epochs": 20, "threads": 1, "device": "cpu"}
+    return with_start(make_plan(Recipe(**{**values, "model": "cnn", "precision": "fp32", **settings})))
+
+
+def test_the_rates_of_the_same_run_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HALFTONE_CACHE", str(tmp_path))
+    first = with_rates(small()).plan
+    assert first.rates is not None
+    assert len(list((tmp_path / "rates").iterdir())) == 1
+    measured: list[Prepared] = []
+
+    def measure(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> MeasuredRates:
+        measured.append(prepared)
+        return MEASURED
+
+    monkeypatch.setattr(run_rates, "_measure", measure)
+    assert with_rates(small(name="another")).plan.rates == first.rates
+    assert not measured
+    others: list[dict[str, Any]] = [{"seed": 1}, {"batch_size": 32}, {"mixup": 0.2}, {"init": "orthogonal"}]
+    for number, other in enumerate(others, 1):
+        assert with_rates(small(**other)).plan.rates == MEASURED
+        assert len(measured) == number
+
+
+@pytest.mark.usefixtures("_short_enough")
+def test_rates_of_a_network_passed_in_python_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HALFTONE_CACHE", str(tmp_path))
+    assert with_rates(planned()).plan.rates is not None
+    assert not list(tmp_path.iterdir())

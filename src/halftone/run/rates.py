@@ -1,22 +1,29 @@
 """Rates that were left at auto, refined by what the user's own network and images show."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from itertools import islice
+
+import torch
 
 from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.loop.critical import critical_share, put_back
 from halftone.loop.range_test import RangePoint, endless_batches, range_test
 from halftone.loop.session import Session
+from halftone.loop.state import digest_of
 from halftone.loop.step import update
+from halftone.models.own import is_own
 from halftone.run.measuring import measuring
-from halftone.run.plan import decide, rates
+from halftone.run.plan import cache, decide, rates
 from halftone.run.plan.decide import Decision
 from halftone.run.plan.make import Prepared
+from halftone.run.plan.network import GIVEN
 from halftone.run.plan.preview import schedule_of
 from halftone.run.plan.record import Choice, MeasuredRates, Plan
 from halftone.schedule.range_curve import FEWEST_POINTS, read_range
+from halftone.version import __version__
 
 LOWEST, HIGHEST = 1e-3, 1e2
 """Of the peak, asked or by rule: the rates of a range test within a plan."""
@@ -45,7 +52,7 @@ def with_rates(prepared: Prepared, *, fetch: bool = True, check_peak: bool = Fal
     measured = MeasuredRates()
     if not why_not:
         try:
-            measured = _measure(prepared, wants_range=wants_range, wants_start=wants_start)
+            measured = _measured(prepared, wants_range=wants_range, wants_start=wants_start)
         except Exception as error:  # the user's own network and images: whatever goes wrong, the run goes on
             why_not = f"measuring failed: {' '.join(str(error).split())[:120] or type(error).__name__}"
     if why_not or measured == MeasuredRates():
@@ -65,6 +72,36 @@ def _by_rule(plan: Plan, why_not: str) -> Plan:
     value = plan.settled.optimizer.lr if setting == "optimizer.lr" else plan.settled.warmup.start
     before = next((f"{choice.reason}; " for choice in plan.choices if choice.setting == setting), "")
     return _with_choice(plan, setting, value, f"{before}by rule: {why_not}")
+
+
+def _measured(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> MeasuredRates:
+    """Return what was measured for this very run before, or measure."""
+    key = _key(prepared, wants_range=wants_range, wants_start=wants_start)
+    known = None if key is None else cache.read("rates", key, MeasuredRates)
+    if known is not None:
+        return known
+    measured = _measure(prepared, wants_range=wants_range, wants_start=wants_start)
+    if key is not None and measured.num_steps:
+        cache.write("rates", key, measured)
+    return measured
+
+
+def _key(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> str | None:
+    """Return what the rates depend on, hashed: settings, images, weights, versions.
+
+    None where a network or images of others take part, whose code may change unseen.
+    """
+    plan, settled = prepared.plan, prepared.plan.settled
+    name, source = settled.model.name, settled.data.source
+    if name == GIVEN or is_own(name) or source == "given" or source.startswith("hf:"):
+        return None
+    parts = (
+        settled.model_dump(mode="json", exclude={"run", "stop", "average", "epochs", "max_steps"}),
+        (wants_range, wants_start, rates.range_steps(plan.total_steps)),
+        (plan.data.fingerprint, plan.device, torch.__version__, __version__),
+        digest_of(*prepared.built.module.state_dict().values()),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _measure(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> MeasuredRates:

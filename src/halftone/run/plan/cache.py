@@ -1,32 +1,37 @@
 """What was measured before on this machine, so that the same question is not measured twice."""
 
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
 from halftone.base.errors import HalftoneError
 from halftone.base.files import write_text
 from halftone.base.places import cache_folder
-from halftone.precision.probe import Finding
+from halftone.base.records import Record
+
+Room = Literal["precision", "rates"]
+"""What was measured."""
+Measured = TypeVar("Measured", bound=Record)
 
 
-def folder() -> Path:
-    """Return the folder of findings: `precision` in the cache of halftone (`HALFTONE_CACHE`)."""
-    return cache_folder() / "precision"
+def folder(room: Room) -> Path:
+    """Return where it is kept: a folder in the cache of halftone (`HALFTONE_CACHE`)."""
+    return cache_folder() / room
 
 
-def read(key: str) -> Finding | None:
-    """Return an earlier finding, or None; a file that cannot be read is no finding."""
+def read(room: Room, key: str, kind: type[Measured]) -> Measured | None:
+    """Return what was measured earlier, or None; a file that cannot be read holds nothing."""
     try:
-        return Finding.model_validate_json((folder() / f"{key}.json").read_text("utf-8"))
+        return kind.model_validate_json((folder(room) / f"{key}.json").read_text("utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
 
 
-def write(key: str, finding: Finding) -> None:
-    """Keep a finding; where nothing can be written, it is measured anew next time."""
+def write(room: Room, key: str, measured: Record) -> None:
+    """Keep what was measured; where nothing can be written, it is measured anew next time."""
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        write_text(folder() / f"{key}.json", finding.model_dump_json(indent=1))
+        folder(room).mkdir(parents=True, exist_ok=True)
+        write_text(folder(room) / f"{key}.json", measured.model_dump_json(indent=1))
     except (OSError, HalftoneError):
         return

@@ -116,7 +116,7 @@ def _found(
         count, workers = min(part, opened.facts.num_train), decided(recipe.data.workers)
         batch = sample_images(opened.train, network.spec, device, workers=workers, count=count)
         key = _key(model, batch, recipe, modes, device)
-        known = cache.read(key)
+        known = cache.read("precision", key, Finding)
         if known is not None and known.complete:
             return known, batch.seconds, True
         criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
@@ -129,7 +129,7 @@ def _found(
         images = batch.images[:size].contiguous(memory_format=layout)
         trial = Trial(model, images, batch.targets[:size], criterion)
         found = Probe(trial, modes, seconds=seconds, layers=recipe.precision.layers).run(size)
-        cache.write(key, found)
+        cache.write("precision", key, found)
         return found, batch.seconds, False
 
 
