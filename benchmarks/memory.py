@@ -28,10 +28,14 @@ from halftone.system.threads import usable_cores
 
 CLAIM = (
     "On the CPU the peak memory of training steps in bf16 is at most 0.60 of that in fp32 on resnet18 at 224 px, 0.55 "
-    "on efficientnet_b0 and 1.0 on vgg11."
+    "on efficientnet_b0 (32 images each) and 1.0 on vgg11 (4 images)."
 )
-LIMITS = {"resnet18": (16, 0.60), "efficientnet_b0": (16, 0.55), "vgg11": (4, 1.0)}
-"""Images in a batch, and the promise."""
+LIMITS = {"resnet18": 0.60, "efficientnet_b0": 0.55, "vgg11": 1.0}
+"""What is promised."""
+BATCHES: dict[str, tuple[int, ...]] = {"resnet18": (32, 16), "efficientnet_b0": (32,), "vgg11": (4,)}
+"""Images in a batch; the promise is for the first. 32 is what the plan takes at 224 pixels on a CPU."""
+Found = dict[tuple[str, int], dict[str, list[float]]]
+"""Megabytes, by network and batch, and by mode."""
 MODES = ("fp32", "bf16", "bf16-true")
 STEPS = 4
 HOW_TO_READ = (
@@ -44,14 +48,16 @@ HOW_TO_READ = (
 def main() -> None:
     settings = _arguments()
     if settings.measure:
-        print(_peak(*settings.measure, threads=settings.threads))
+        name, mode, batch = settings.measure
+        print(_peak(name, mode, int(batch), threads=settings.threads))
         return
     where, out = harness.machine(["torchvision"]), Console(width=140)
-    turns = [(name, mode) for _ in range(settings.repeats) for name in settings.networks for mode in MODES]
-    found: dict[str, dict[str, list[float]]] = {name: {mode: [] for mode in MODES} for name in settings.networks}
-    for name, mode in track(turns, description="memory", console=Console(stderr=True), transient=True):
-        found[name][mode].append(_in_a_process(name, mode, settings.threads))
-    rows = [_row(name, found[name]) for name in settings.networks]
+    cases = [(name, batch) for name in settings.networks for batch in BATCHES[name]]
+    turns = [(case, mode) for _ in range(settings.repeats) for case in cases for mode in MODES]
+    found: Found = {case: {mode: [] for mode in MODES} for case in cases}
+    for (name, batch), mode in track(turns, description="memory", console=Console(stderr=True), transient=True):
+        found[name, batch][mode].append(_in_a_process(name, mode, batch, settings.threads))
+    rows = [_row(*case, found[case]) for case in cases]
     for row in rows:
         out.print(" | ".join(row), highlight=False)
     if not settings.dry:
@@ -64,23 +70,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--dry", action="store_true", help="print the table, but leave results/ as it is")
-    parser.add_argument("--measure", nargs=2, metavar=("NETWORK", "MODE"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, metavar=("NETWORK", "MODE", "BATCH"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _in_a_process(name: str, mode: str, threads: int) -> float:
+def _in_a_process(name: str, mode: str, batch: int, threads: int) -> float:
     """Return megabytes."""
-    words = [sys.executable, "-m", "benchmarks.memory", "--threads", str(threads), "--measure", name, mode]
+    words = [sys.executable, "-m", "benchmarks.memory", "--threads", str(threads), "--measure", name, mode, str(batch)]
     ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(ended.stdout) / 2**20
 
 
-def _peak(name: str, mode: str, *, threads: int) -> int:
+def _peak(name: str, mode: str, batch: int, *, threads: int) -> int:
     """Return what the steps take at their peak on top of what the process holds before them, in bytes."""
     torch.set_num_threads(threads)
     importlib.import_module("torch._dynamo")  # the first optimizer imports it, and it is large
     network = build(name)
-    losses = ours(name, network, mode, batch=LIMITS[name][0])
+    losses = ours(name, network, mode, batch=batch)
     before = _held_bytes()
     for _ in islice(losses, min(STEPS, MOST)):
         pass
@@ -92,22 +98,24 @@ def _held_bytes() -> int:
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
-def _row(name: str, peaks: dict[str, list[float]]) -> tuple[str, ...]:
-    ratio = _ratio(peaks)
-    limit = LIMITS[name][1]
+def _row(name: str, batch: int, peaks: dict[str, list[float]]) -> tuple[str, ...]:
+    ratio, limit = _ratio(peaks), LIMITS[name]
     shown = [Spread.of(peaks[mode]).text() for mode in MODES]
-    verdict = f"{'met' if ratio <= limit else 'MISSED'}: at most {limit:g}"
-    return (f"{name}, batch {LIMITS[name][0]}", *shown, f"{ratio:.3f}", verdict)
+    verdict = f"{'met' if ratio <= limit else 'MISSED'}: at most {limit:g}" if batch == BATCHES[name][0] else ""
+    return (f"{name}, batch {batch}", *shown, f"{ratio:.3f}", verdict)
 
 
 def _ratio(peaks: dict[str, list[float]]) -> float:
     return statistics.median(peaks["bf16"]) / statistics.median(peaks["fp32"])
 
 
-def _write(found: dict[str, dict[str, list[float]]], rows: list[tuple[str, ...]], where: dict[str, Any]) -> None:
+def _write(
+    found: dict[tuple[str, int], dict[str, list[float]]], rows: list[tuple[str, ...]], where: dict[str, Any]
+) -> None:
     command = harness.command_line("benchmarks.memory")
-    targets = {name: {"limit": LIMITS[name][1], "found": _ratio(peaks)} for name, peaks in found.items()}
-    values = {"name": "memory", "claim": CLAIM, "command": command, "machine": where, "megabytes": found}
+    targets = {name: {"limit": LIMITS[name], "found": _ratio(found[name, BATCHES[name][0]])} for name, _ in found}
+    megabytes = {f"{name}, batch {batch}": peaks for (name, batch), peaks in found.items()}
+    values = {"name": "memory", "claim": CLAIM, "command": command, "machine": where, "megabytes": megabytes}
     write_json(harness.RESULTS / "memory.json", values | {"targets": targets})
     columns = (f"network, {SIZE} px", *(f"{mode}, MB" for mode in MODES), "bf16 over fp32", "promised")
     parts = ["# memory", CLAIM, f"`{command}`", harness.describe(where), HOW_TO_READ]
