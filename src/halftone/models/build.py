@@ -9,6 +9,7 @@ from halftone.models.built import Built, Native
 from halftone.models.head import find_head, find_stem, set_dropout
 from halftone.models.own import build_own, is_own
 from halftone.models.small import build_small, is_small
+from halftone.models.small_maps import unroll_small_maps
 from halftone.models.trial import try_out
 
 _SMALL = (
@@ -70,17 +71,23 @@ def build_model(name: str, *, num_classes: int, channels: int, size: int, dropou
     """
     if is_small(name):
         module = build_small(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout or 0.0)
-        return take_module(module, num_classes=num_classes, dropout=None)
+        built = take_module(module, num_classes=num_classes, dropout=None)
+    else:
+        built = _build_large(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
+        try_out(built.module, name=name, num_classes=num_classes, channels=channels, size=size)
+    unroll_small_maps(built.module)
+    return built
+
+
+def _build_large(name: str, *, num_classes: int, channels: int, size: int, dropout: float | None) -> Built:
+    """Build a network of the zoo or of the user's file."""
     if is_own(name):
         module = build_own(name, num_classes=num_classes, channels=channels)
-        built = take_module(module, num_classes=num_classes, dropout=dropout)
-    else:
-        native_input(name)
-        from halftone.models.zoo import build_zoo
+        return take_module(module, num_classes=num_classes, dropout=dropout)
+    native_input(name)
+    from halftone.models.zoo import build_zoo
 
-        built = build_zoo(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
-    try_out(built.module, name=name, num_classes=num_classes, channels=channels, size=size)
-    return built
+    return build_zoo(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
 
 
 def take_module(module: nn.Module, *, num_classes: int, dropout: float | None) -> Built:
