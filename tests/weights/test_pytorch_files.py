@@ -130,6 +130,9 @@ class Calls:
         return self.function, self.arguments
 
 
+BOMB = {"w": torch.ones(3), "x": Calls(bytearray, 1 << 20)}
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_D26_a_call_that_allocates_is_refused(tmp_path: Path, legacy: bool, unopened: Callable[[], None]) -> None:
     """PyTorch's safe mode allows `bytearray(n)`: a few bytes fill any memory."""
@@ -137,6 +140,80 @@ def test_D26_a_call_that_allocates_is_refused(tmp_path: Path, legacy: bool, unop
     assert len(torch.load(path, weights_only=True)["w"]) == 1 << 20
     unopened()
     with pytest.raises(ModelFileError, match=r"\((__builtin__|builtins).bytearray\)"):
+        load_weights(path)
+
+
+def records(content: Any) -> dict[str, bytes]:
+    """Return what PyTorch writes into an archive, by name."""
+    whole = io.BytesIO()
+    torch.save(content, whole)
+    with zipfile.ZipFile(whole) as archive:
+        return {entry.filename: archive.read(entry) for entry in archive.infolist()}
+
+
+def archive_of(content: dict[str, bytes]) -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        for name, record in content.items():
+            archive.writestr(name, record)
+    return whole.getvalue()
+
+
+def test_D26_a_record_in_capital_letters_is_looked_over_too(tmp_path: Path, unopened: Callable[[], None]) -> None:
+    """PyTorch finds `DATA.PKL` where it looks for `data.pkl`."""
+    hidden = {name.replace("data.pkl", "DATA.PKL"): record for name, record in records(BOMB).items()}
+    path = tmp_path / "w.pt"
+    path.write_bytes(archive_of(hidden))
+    assert len(torch.load(path, weights_only=True)["x"]) == 1 << 20
+    unopened()
+    with pytest.raises(ModelFileError, match="bytearray"):
+        load_weights(path)
+
+
+def two_archives(first: bytes, second: bytes) -> bytes:
+    """Return an archive whose end points to the directory of the first and stands right behind that of the second."""
+
+    def parts(archive: bytes) -> tuple[bytes, bytes, int, int]:
+        number, size, begin = struct.unpack("<HII", archive[-12:-2])
+        return archive[:begin], archive[begin : begin + size], number, begin
+
+    entries, directory, number, begin = parts(first)
+    other, other_directory, *_ = parts(second)
+    before = len(entries) + len(directory)
+    moved = bytearray(other_directory)
+    shift = before - (before + len(other) + len(moved) - len(directory) - begin)
+    place = 0
+    while place < len(moved):  # Python adds what stands before the archive to where an entry begins
+        lengths = struct.unpack_from("<HHH", moved, place + 28)
+        (at,) = struct.unpack_from("<I", moved, place + 42)
+        struct.pack_into("<I", moved, place + 42, (at + shift) % 2**32)
+        place += 46 + sum(lengths)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, number, number, len(moved), begin, 0)
+    return entries + directory + other + bytes(moved) + end
+
+
+def test_D26_an_archive_with_two_directories_is_refused(tmp_path: Path, unopened: Callable[[], None]) -> None:
+    """zipfile reads one of them, PyTorch the other."""
+    bomb, harmless, path = archive_of(records(BOMB)), archive_of(records({"w": torch.ones(3)})), tmp_path / "w.pt"
+    path.write_bytes(two_archives(bomb, harmless))
+    with zipfile.ZipFile(path) as archive:
+        assert b"bytearray" not in archive.read("archive/data.pkl")
+    assert len(torch.load(path, weights_only=True)["x"]) == 1 << 20
+    unopened()
+    for content in (path.read_bytes(), path.read_bytes() + b"a comment"):
+        path.write_bytes(content)
+        with pytest.raises(ModelFileError):
+            load_weights(path)
+
+
+@pytest.mark.parametrize("field", [-50, -34, -6], ids=str)
+def test_D26_an_archive_whose_end_points_elsewhere_is_refused(tmp_path: Path, field: int) -> None:
+    """At each of its three places: PyTorch may ask another than zipfile."""
+    path = save(tmp_path / "w.pt", STATE)
+    content = bytearray(path.read_bytes())
+    content[field] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError):
         load_weights(path)
 
 

@@ -40,6 +40,8 @@ _LEGACY_PICKLES = 5
 """A file of PyTorch before 1.6 begins with: magic number, version, system, the object, the keys of its storages."""
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "params", "state_dict_ema", "ema")
 _OLDEST_TORCH = (2, 10)
+_END, _LOCATOR, _END_64 = 22, 20, 56
+"""Bytes of the records at the end of an archive."""
 
 
 class _Bystander:
@@ -125,10 +127,34 @@ def _look_over(path: Path) -> set[str]:
             )
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ModelFileError(f"{path} claims to hold more bytes than it has; refused")
+        _refuse_second_directory(path, archive.start_dir)
         for entry in entries:
-            if entry.filename.endswith(".pkl"):
+            if entry.filename.lower().endswith(".pkl"):  # PyTorch finds its records in any case
                 found |= _refuse_code(path, io.BytesIO(archive.read(entry)))
     return found
+
+
+def _refuse_second_directory(path: Path, begin: int) -> None:
+    """Refuse an archive in which PyTorch would find other records than those that were looked over.
+
+    Python's zipfile takes the directory that stands right before the end of the archive, PyTorch the one that the end
+    points to: in an archive that has two, neither sees what the other does.
+
+    Args:
+        path: the archive.
+        begin: where its directory was found.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _END_64 + _LOCATOR + _END), io.SEEK_END)
+        rest = file.tell()
+        tail = file.read()
+    ends = [int.from_bytes(tail[-6:-2], "little")]
+    if tail[-_END - _LOCATOR :].startswith(b"PK\x06\x07"):  # of archives that may be larger than 4 GB
+        if int.from_bytes(tail[-_END - 12 : -_END - 4], "little") != rest:
+            ends.append(-1)
+        ends = [end for end in ends if end != 0xFFFFFFFF] + [int.from_bytes(tail[48:56], "little")]
+    if not tail[-_END:].startswith(b"PK\x05\x06") or set(ends) != {begin}:
+        raise ModelFileError(f"{path} is no plain archive: its end points elsewhere than to its records; refused")
 
 
 def _refuse_code(path: Path, file: IO[bytes]) -> set[str]:
