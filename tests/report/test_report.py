@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -67,6 +68,50 @@ def test_D28_names_from_disk_are_escaped(run: RunFolder) -> None:
     text = run.report.read_text("utf-8")
     assert "<b>" not in text
     assert "&lt;b&gt;&amp;other" in text
+
+
+SHOWN = {"name": "a", "true": "x", "predicted": "y", "confidence": 0.5, "picture": "data:image/jpeg;base64,AA=="}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mistakes.json", "{"),
+        ("mistakes.json", "{}"),
+        ("mistakes.json", "[1]"),
+        ("mistakes.json", "[{}]"),
+        ("mistakes.json", "[" * 100_000),
+        ("mistakes.json", json.dumps([{**SHOWN, "picture": "https://elsewhere.example/pixel.png"}])),
+        ("mistakes.json", json.dumps([{**SHOWN, "picture": "javascript:alert(1)"}])),
+        ("mistakes.json", json.dumps([{**SHOWN, "confidence": "<script>"}])),
+        ("classification_report.json", '{"epoch": "<b>"}'),
+        ("classification_report.json", "[]"),
+        ("train_report.json", '{"accuracy": "much"}'),
+        ("results.csv", "epoch,val_loss\n1,<script>\n"),
+        ("steps.csv", "step,loss\n1,__import__('os')\n"),
+        ("environment.json", "{"),
+    ],
+)
+def test_D28_tampered_files_beside_the_weights_are_named(run: RunFolder, tmp_path: Path, name: str, text: str) -> None:
+    folder = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    page = folder.report.read_bytes()
+    (folder.path / name).write_text(text)
+    with pytest.raises(ModelFileError) as caught:
+        write_report(folder)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert folder.report.read_bytes() == page
+
+
+def test_D28_names_in_tampered_files_are_escaped(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    evil = '<script>alert(1)</script>" onerror="alert(2)'
+    (folder.path / "mistakes.json").write_text(json.dumps([{**SHOWN, "name": evil, "true": evil, "predicted": evil}]))
+    outline = Outline()
+    write_report(folder)
+    outline.feed(folder.report.read_text("utf-8"))
+    assert "script" not in outline.tags
+    assert all(source.startswith("data:") for source in outline.sources)
 
 
 def test_the_numbers_on_the_page_are_those_of_the_report(run: RunFolder) -> None:

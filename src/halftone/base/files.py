@@ -13,6 +13,10 @@ from halftone.base.errors import ModelFileError, ResourceError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_LARGEST_JSON = 256 << 20
+"""Bytes. The metrics of 10,000 classes have 200 MB, for their confusion matrix."""
+_MOST_CONTAINERS = 1_000_000
+"""Lists and objects in one JSON text: an empty one takes 3 bytes there and 64 in memory."""
 
 
 @contextmanager
@@ -77,21 +81,48 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON that a stranger may have written.
+
+    Raises:
+        ValueError: it is no JSON, or would take many times its length in memory.
+    """
+    containers = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if containers > _MOST_CONTAINERS:
+        raise ValueError(f"it holds {containers} lists and objects; at most {_MOST_CONTAINERS} are read")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one mapping.
 
     Raises:
-        ModelFileError: it is missing or damaged.
+        ModelFileError: it is missing, too large or damaged.
     """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}", hint="restore it, or train again") from error
+    values = read_json_value(path)
     if not isinstance(values, dict):
         raise ModelFileError(f"{path} is damaged: it holds no mapping", hint="restore it, or train again")
     return values
+
+
+def read_json_value(path: Path) -> Any:
+    """Read a JSON file that holds anything.
+
+    Raises:
+        ModelFileError: it is missing, too large or damaged.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_JSON:
+            raise ModelFileError(f"{path} has {size} bytes; at most {_LARGEST_JSON} are read")
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelFileError(f"{path} is damaged: {error}", hint="restore it, or train again") from error
 
 
 def remove_stale(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """What a run left in its folder, read back for figures and pages."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from halftone.base.errors import ModelFileError, RecipeError
 from halftone.base.files import read_json
 from halftone.base.tables import read_table
 from halftone.metrics.report import Metrics
@@ -56,20 +58,17 @@ def read_history(folder: RunFolder) -> History:
     plan = folder.read_plan()
     metrics, best_epoch = None, 0
     if folder.classification_report.is_file():
-        values = read_json(folder.classification_report)
-        best_epoch = int(values.pop("epoch", 0))
-        metrics = Metrics.parse(values, source=str(folder.classification_report))
+        metrics, beside = _read_metrics(folder.classification_report, "epoch")
+        best_epoch = beside if isinstance(beside, int) else 0
     training = None
     if folder.train_report.is_file():
-        values = read_json(folder.train_report)
-        values.pop("verdict", None)
-        training = Metrics.parse(values, source=str(folder.train_report))
+        training, _ = _read_metrics(folder.train_report, "verdict")
     return History(
         folder,
         plan,
         read_json(folder.environment) if folder.environment.is_file() else {},
-        _columns(read_table(folder.results)),
-        _columns(read_table(folder.steps)),
+        _read_columns(folder.results),
+        _read_columns(folder.steps),
         metrics,
         training,
         best_epoch,
@@ -78,6 +77,20 @@ def read_history(folder: RunFolder) -> History:
     )
 
 
-def _columns(rows: list[dict[str, str]]) -> dict[str, Column]:
+def _read_metrics(path: Path, beside: str) -> tuple[Metrics, Any]:
+    """Return the metrics in a file, and what stands beside them under a name."""
+    values = read_json(path)
+    other = values.pop(beside, None)
+    try:
+        return Metrics.parse(values, source=str(path)), other
+    except RecipeError as error:
+        raise ModelFileError(f"damaged: {error}", hint="restore it, or train again") from error
+
+
+def _read_columns(path: Path) -> dict[str, Column]:
+    rows = read_table(path)
     names = rows[0].keys() if rows else ()
-    return {name: [float(row[name]) if row[name] else None for row in rows] for name in names}
+    try:
+        return {name: [float(row[name]) if row[name] else None for row in rows] for name in names}
+    except ValueError as error:
+        raise ModelFileError(f"{path} is damaged: {error}", hint="restore it, or train again") from error

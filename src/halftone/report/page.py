@@ -1,13 +1,14 @@
 """The page: one self-contained file with curves, tables, mistakes, and the plan with its reasons."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import Field
 
-from halftone.base.files import write_text
-from halftone.base.records import dump_yaml
+from halftone.base.errors import ModelFileError, RecipeError
+from halftone.base.files import read_json_value, write_text
+from halftone.base.records import Record, dump_yaml
 from halftone.metrics.report import Metrics
 from halftone.metrics.verdict import ClassGap, accuracy_gap, class_gaps
 from halftone.report import figures
@@ -16,6 +17,16 @@ from halftone.report.history import Column, History
 _WAITED = ("data_wait_seconds", "train_seconds")
 _MOST_CELLS = 30
 """Classes up to which the confusion matrix is a table with numbers."""
+
+
+class ShownMistake(Record):
+    """A picture that the best weights get wrong. It lies in the page itself: nothing is fetched to show it."""
+
+    name: str
+    true: str
+    predicted: str
+    confidence: float
+    picture: str = Field(pattern=r"^data:image/jpeg;base64,[A-Za-z0-9+/=]*$")
 
 
 def write_page(history: History) -> Path:
@@ -38,13 +49,23 @@ def write_page(history: History) -> Path:
         confusion_picture=figures.to_svg(figures.confusion(metrics))
         if metrics is not None and len(metrics.classes) > _MOST_CELLS
         else "",
-        mistakes=json.loads(mistakes.read_text("utf-8")) if mistakes.is_file() else [],
+        mistakes=_read_mistakes(mistakes) if mistakes.is_file() else [],
         unreadable=history.unreadable,
         recipe=dump_yaml(plan.asked.model_dump(mode="json", exclude_unset=True)),
         environment=history.environment,
     )
     write_text(history.folder.report, text)
     return history.folder.report
+
+
+def _read_mistakes(path: Path) -> list[ShownMistake]:
+    rows = read_json_value(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ModelFileError(f"{path} is damaged: it holds no list of mistakes", hint="delete it")
+    try:
+        return [ShownMistake.parse(row, source=str(path)) for row in rows]
+    except RecipeError as error:
+        raise ModelFileError(f"damaged: {error}", hint="delete it") from error
 
 
 def write_overview(histories: list[History], path: Path) -> None:

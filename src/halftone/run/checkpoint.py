@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep:
     found = checkpoints(folder)
     here = found.index(path)
     for old in (*found[:here], *found[here + keep :]):
-        old.unlink(missing_ok=True)
+        with suppress(OSError):  # of that name, but no file of ours: somebody's folder
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -55,7 +57,10 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
             stored = load_sealed(path)
             if stored.header.get("kind") != KIND:
                 raise ModelFileError(f"{path} is not a checkpoint")
-            return unflatten(stored.tensors, stored.header["state"]), path, tuple(refused)
+            state = unflatten(stored.tensors, stored.header.get("state"))
+            if not isinstance(state, dict):
+                raise ModelFileError(f"{path} is a checkpoint without a state")
+            return state, path, tuple(refused)
         except ModelFileError as error:
             refused.append(str(error))
     if refused:

@@ -17,8 +17,9 @@ from halftone.data.labelled import Labelled, Subset
 from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
 from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
+from halftone.loop.fitting import refuse_unlike
 from halftone.loop.session import Session
-from halftone.loop.state import Progress, digest_of, restore
+from halftone.loop.state import Progress, capture, digest_of, restore
 from halftone.loop.train import train
 from halftone.precision.formats import float32_arithmetic
 from halftone.run.checkpoint import SaveRhythm, load_newest
@@ -163,8 +164,9 @@ def _restore(run: _Run, state: dict[str, Any], checkpoint: Path) -> None:
         ModelFileError: it is the state of something else.
     """
     try:
+        refuse_unlike(capture(run.session, run.progress), state)
         restore(run.session, run.progress, state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{checkpoint} does not fit this run: {' '.join(str(error).split())[:200]}",
             hint="a network passed in Python, or in a file of yours, must be the one that was trained",

@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from halftone.base.errors import ModelFileError
-from halftone.base.files import atomic
+from halftone.base.files import atomic, parse_json
 from halftone.weights.pytorch import load_pytorch
 
 FORMAT = 1
 """Version of the header's layout. Higher ones are refused by name."""
 _UNSEALED = "0" * 64
 _SEAL = re.compile(rb'\{\\"sha256\\":\\"([0-9a-f]{64})\\",\\"format\\":')
-_LARGEST_HEADER = 32 << 20
-"""Bytes. A checkpoint of the largest networks has 2 MB; the bound keeps a hostile file from filling the memory."""
+_LARGEST_HEADER = 16 << 20
+"""Bytes. A checkpoint of a network of 1202 layers has 5 MB; the bound keeps a hostile file from filling the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,8 @@ def stored_header(path: Path) -> dict[str, Any]:
     if not path.is_file() or not (path.suffix == ".safetensors" or _looks_like_safetensors(path)):
         return {}
     try:
-        metadata = json.loads(_raw_header(path)).get("__metadata__", {})
-    except (ValueError, AttributeError, RecursionError):
+        metadata = parse_json(_raw_header(path)).get("__metadata__", {})
+    except (ValueError, AttributeError):
         return {}  # whoever reads the file will say what is wrong with it
     return _own_header(path, metadata["halftone"]) if "halftone" in metadata else {}
 
@@ -197,8 +197,8 @@ def _load_safetensors(path: Path) -> StoredWeights:
         )
     try:
         tensors = load_file(path, device="cpu")
-        metadata = json.loads(raw).get("__metadata__", {})
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        metadata = parse_json(raw).get("__metadata__", {})
+    except (SafetensorError, ValueError, TypeError) as error:
         raise ModelFileError(f"{path} is not a whole safetensors file: {error}") from error
     if "halftone" not in metadata:
         return StoredWeights(tensors, {})
@@ -209,8 +209,8 @@ def _load_safetensors(path: Path) -> StoredWeights:
 
 def _own_header(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text)
+    except ValueError as error:
         raise ModelFileError(f"{path} has a header that is not JSON: {error}") from error
     version = header.pop("format", None) if isinstance(header, dict) else None
     if not isinstance(version, int) or version > FORMAT:
