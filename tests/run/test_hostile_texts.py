@@ -1,4 +1,4 @@
-"""D25, D28: texts that would run code, in recipes, plans and the headers of weight files. Weights and recipes are data."""
+"""D25, D28: texts that would run code, in recipes, plans and headers of weight files. Weights and recipes are data."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.write_plan(prepared.plan, {"packages": {}})
     card = model_card(prepared.plan, epoch=1, step=1, metrics=Metrics.model_construct(accuracy=0.5, loss=1.0))
     save_model(folder.best, prepared.built.module.state_dict(), card)
-    with pytest.raises(HalftoneError, match="not known"):  # imports the libraries of networks, whose own doings end here
+    with pytest.raises(HalftoneError, match="not known"):  # imports libraries, which do things
         make_plan(wish(root / "tiny.npz", root / "runs", model="no_such_network"))
     return folder.path
 

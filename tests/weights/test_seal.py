@@ -148,7 +148,9 @@ def test_D23_a_newer_format_is_refused_by_name(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(files, "FORMAT", files.FORMAT + 1)
         save_sealed(path, TENSORS, {})
-    with pytest.raises(ModelFileError, match=r"has format 2; this version reads up to 1") as caught:
+    with pytest.raises(
+        ModelFileError, match=r"has format 2, made by halftone [\d.]+; this is halftone [\d.]+, which reads up to 1"
+    ) as caught:
         load_sealed(path)
     assert caught.value.hint == "update halftone"
 

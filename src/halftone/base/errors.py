@@ -5,6 +5,7 @@ HalftoneError
 ├── DataError          3   the data is missing, broken or of another shape than expected
 │   └── UnreadableImage    one image cannot be decoded
 ├── ModelFileError     4   a model, weight or checkpoint file is missing, damaged or does not fit
+│   └── NewerFormat        it was written by a later version, whole as it may be
 ├── Diverged           5   training produced numbers that are not finite
 ├── ResourceError      6   the machine lacks something: a device, memory, disk, permission, package
 └── Interrupted   75/130   stopped on request; everything needed to go on was saved
@@ -48,6 +49,10 @@ class ModelFileError(HalftoneError):
     """A model, weight or checkpoint file is missing, damaged, unsafe, or of another shape."""
 
     exit_code = 4
+
+
+class NewerFormat(ModelFileError):
+    """A file of a format that only later versions read. Nothing is wrong with it, so nothing may take its place."""
 
 
 class Diverged(HalftoneError):

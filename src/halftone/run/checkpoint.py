@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halftone.base.errors import ModelFileError
+from halftone.base.errors import ModelFileError, NewerFormat
 from halftone.base.files import remove_stale
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, capture
@@ -48,7 +48,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
         The state, its file, and why newer ones were passed over.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: there is none, or the newest is of a later version's format.
     """
     remove_stale(folder)
     refused: list[str] = []
@@ -61,6 +61,8 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
             if not isinstance(state, dict):
                 raise ModelFileError(f"{path} is a checkpoint without a state")
             return state, path, tuple(refused)
+        except NewerFormat:
+            raise  # whoever went on with an older one would remove it
         except ModelFileError as error:
             refused.append(str(error))
     if refused:

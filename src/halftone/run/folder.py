@@ -17,6 +17,7 @@ from halftone.base.files import storage_error, write_json
 from halftone.base.records import read_yaml, write_yaml
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
+from halftone.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,15 @@ class RunFolder:
         """
         if not self.plan.is_file():
             raise ModelFileError(f"{self.path} is not a run folder: it has no plan.yaml", hint="name a folder of a run")
+        made_by: object = __version__
         try:
-            return Plan.parse(read_yaml(self.plan), source=str(self.plan))
+            values = read_yaml(self.plan)
+            made_by = values.get("halftone")
+            return Plan.parse(values, source=str(self.plan))
         except RecipeError as error:
-            raise ModelFileError(f"the plan cannot be read: {error}", hint=error.hint) from error
+            other = "" if made_by == __version__ else f" (made by halftone {made_by}; this is {__version__})"
+            hint = "go on with the version that made it" if other else error.hint
+            raise ModelFileError(f"the plan cannot be read: {error}{other}", hint=hint) from error
 
 
 def create_folder(recipe: Recipe, *, model: str) -> RunFolder:

@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from halftone.base.errors import ModelFileError
+from halftone.base.errors import ModelFileError, NewerFormat
 from halftone.base.files import atomic, parse_json
+from halftone.version import __version__
 from halftone.weights.pytorch import load_pytorch
 
 FORMAT = 1
@@ -45,7 +46,8 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     Raises:
         ResourceError: the disk is full or the folder cannot be written.
     """
-    text = json.dumps({"sha256": _UNSEALED, "format": FORMAT, **header}, separators=(",", ":"), allow_nan=False)
+    own = {"sha256": _UNSEALED, "format": FORMAT, "made_by": __version__}
+    text = json.dumps({**own, **header}, separators=(",", ":"), allow_nan=False)
     with atomic(path) as temporary:
         try:
             save_file(_separate(tensors), temporary, metadata={"halftone": text})
@@ -213,7 +215,14 @@ def _own_header(path: Path, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ModelFileError(f"{path} has a header that is not JSON: {error}") from error
     version = header.pop("format", None) if isinstance(header, dict) else None
-    if not isinstance(version, int) or version > FORMAT:
-        raise ModelFileError(f"{path} has format {version}; this version reads up to {FORMAT}", hint="update halftone")
+    if not isinstance(version, int):
+        raise ModelFileError(f"{path} has a header without a format")
+    made_by = header.pop("made_by", None)
+    if version > FORMAT:
+        maker = f", made by halftone {made_by}" if isinstance(made_by, str) else ""
+        raise NewerFormat(
+            f"{path} has format {version}{maker}; this is halftone {__version__}, which reads up to {FORMAT}",
+            hint="update halftone",
+        )
     header.pop("sha256", None)
     return header
