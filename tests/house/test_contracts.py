@@ -33,25 +33,6 @@ def test_no_function_is_long_without_a_reason() -> None:
     assert long == {}
 
 
-def test_nothing_runs_code_from_data() -> None:
-    """No pickle, no yaml.load without our own strict loader, no eval, no shell, no unguarded torch.load."""
-    found = []
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            called = ast.unparse(node.func)
-            text = ast.unparse(node)
-            unsafe = called in {"eval", "exec", "pickle.load", "pickle.loads", "os.system", "marshal.loads"}
-            unsafe |= called == "yaml.load" and "_StrictLoader" not in text
-            unsafe |= called == "torch.load" and "weights_only=True" not in text
-            unsafe |= called == "np.load" and "allow_pickle=False" not in text
-            unsafe |= "shell=True" in text
-            if unsafe:
-                found.append(f"{path.name}:{node.lineno} {text[:60]}")
-    assert found == []
-
-
 def test_only_the_command_line_prints() -> None:
     printing = []
     for path in FILES:

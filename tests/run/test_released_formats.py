@@ -9,17 +9,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 from halftone.base.errors import ModelFileError, NewerFormat
 from halftone.base.tables import read_table
 from halftone.report.history import read_history
-from halftone.run import checkpoint
 from halftone.run.checkpoint import checkpoints, load_newest
 from halftone.run.folder import RunFolder
 from halftone.run.inference import evaluate_run
-from halftone.run.model_file import load_model, save_model
+from halftone.run.model_file import load_model
 from halftone.run.weight_files import open_weights
 from halftone.verbs import resume
 from halftone.version import __version__

@@ -141,7 +141,7 @@ def _besides(hidden: Sequence[LayerHealth]) -> str:
 
 
 def _ratio(last: float | None, first: float | None) -> float:
-    assert last and first
+    assert last is not None and first is not None
     return last / first
 
 
