@@ -1,6 +1,7 @@
 """Names without wrappers, and rounding with its loss stated."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
+from halftone.base.errors import ResourceError
+from halftone.weights import files
 from halftone.weights.convert import rounded, without_wrappers
 from halftone.weights.files import load_weights, save_plain, save_pytorch
 
@@ -83,3 +86,23 @@ def test_plain_pytorch_reads_what_is_written(tmp_path) -> None:  # type: ignore[
     other = torch.nn.Linear(3, 2)
     other.load_state_dict(torch.load(tmp_path / "w.pth", weights_only=True))
     assert torch.equal(other.weight, network.weight)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("save", [save_plain, save_pytorch])
+def test_D34_a_file_that_could_not_be_written_is_not_there(tmp_path, monkeypatch, save, error) -> None:  # type: ignore[no-untyped-def]
+    """Nor is the one before it changed: it is written beside its place and renamed when it is whole."""
+    path = tmp_path / ("w.safetensors" if save is save_plain else "w.pt")
+    save(path, {"a": torch.ones(3)})
+    before = path.read_bytes()
+
+    def cut(_: object, place: Path, **__: object) -> None:
+        place.write_bytes(before[: len(before) // 2])
+        raise error
+
+    monkeypatch.setattr(files, "save_file", cut)
+    monkeypatch.setattr(torch, "save", cut)
+    with pytest.raises(ResourceError if isinstance(error, OSError) else type(error)):
+        save(path, {"a": torch.zeros(3)})
+    assert path.read_bytes() == before
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
