@@ -27,7 +27,7 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_the_order_is_write_flush_rename_flush_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D2_the_order_is_write_flush_rename_flush_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     flush, replace = files._flush, Path.replace
     monkeypatch.setattr(files, "_flush", lambda path: (seen.append(f"flush {path.name}"), flush(path))[1])

@@ -7,9 +7,11 @@ import torch
 from small_sessions import BATCH, bits, session_of
 
 from halftone.data.feed import Batch
+from halftone.loop.events import StepTaken
 from halftone.loop.session import Session
 from halftone.loop.state import Progress
 from halftone.loop.step import update
+from halftone.loop.train import train
 from halftone.precision.config import Mode
 
 BEFORE, AFTER = 3, 4
@@ -60,3 +62,22 @@ def test_a_dynamic_scale_shrinks_by_the_burst(mode: Mode, waits: bool) -> None:
     batches = list(session.feed.batches(session.order(0), BATCH))[:6]
     follow(session, batches)
     assert float(session.precision.scale) == 1024 / 2**3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_C9_rates_follow_the_applied_steps_of_a_whole_epoch(waits: bool) -> None:
+    """The rate of each step is that of a run that never saw the bad batches, after as many applied steps."""
+    bad = {1, 2, 5, 9}
+
+    def rates(poison: set[int]) -> list[tuple[float, bool]]:
+        session = session_of(waits=waits, poison=poison.__contains__, epochs=1)
+        steps = [event for event in train(session, Progress.start(session.device), max_skipped=20)
+                 if isinstance(event, StepTaken)]  # fmt: skip
+        return [(float(event.lr), bool(event.applied)) for event in steps]
+
+    straight = [rate for rate, _ in rates(set())]
+    found = rates(bad)
+    assert {tried for tried, (_, applied) in enumerate(found) if not applied} == bad
+    before = [sum(applied for _, applied in found[:tried]) for tried in range(len(found))]
+    assert [rate for rate, _ in found] == [straight[applied] for applied in before]
+    assert len(set(straight[:6])) == 6  # a warmup, in which each step has a rate of its own

@@ -98,7 +98,7 @@ def test_D6_a_disk_that_stays_full_ends_with_what_was_saved(small_disk: Path, tm
     assert (caught.value.exit_code, filler.finished) == (6, False)
     assert "--resume" in caught.value.hint
     assert filler.folder is not None
-    assert [path.name for path in checkpoints(filler.folder / "checkpoints")][0] == "step-000000002.safetensors"
+    assert checkpoints(filler.folder / "checkpoints")[0].name == "step-000000002.safetensors"
     (small_disk / "filler").unlink()
     resume(filler.folder)
     straight = train(wish(source, tmp_path / "straight"))

@@ -1,0 +1,1 @@
+"""Guards of halftone removed one at a time: for each, some test must fail, or the guard is held by nobody."""
