@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-all lint docs clean
+.PHONY: help demo test test-all coverage lint docs clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -42,6 +42,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
+
+# make coverage   the tests of make test, and which lines and branches of the library they reach; fails under 90 %
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
 
 # make docs   builds the documentation into site/, strictly
 docs: $(VENV)/.dev

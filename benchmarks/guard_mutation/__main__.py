@@ -41,6 +41,7 @@ def main() -> int:
     guards = [guard for guard in GUARDS if not settings.only or guard.row in settings.only]
     _refuse_stale(guards)
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # tests that drop the rights of root read it, too
         copy = Path(folder) / "halftone"
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         _refuse_other_source(copy)
