@@ -18,11 +18,13 @@ import torch
 from halftone.base.errors import Interrupted, ModelFileError
 from halftone.loop.events import StepTaken
 from halftone.run.checkpoint import checkpoints, load_newest
+from halftone.run.events import Notice
 from halftone.run.folder import RunFolder
 from halftone.run.model_file import load_model
 from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
 from halftone.run.tree import flatten
+from halftone.verbs import resume, train
 from halftone.weights.files import save_sealed
 from samples import wish, write_npz
 
@@ -214,3 +216,42 @@ def test_D24_a_sealed_file_without_a_state_is_passed_over(files: Files, tmp_path
     save_sealed(newer, {"t0": torch.ones(1)}, header)
     _, path, refused = load_newest(tmp_path)
     assert path == older and newer.name in refused[0]
+
+
+@pytest.fixture(scope="module")
+def told(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the tables that its listeners write."""
+    root = tmp_path_factory.mktemp("told")
+    return train(wish(files.model.parents[2] / "tiny.npz", root / "runs", max_steps=9)).path
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("results.csv", "\n1,", "\nmany,"),
+        ("results.csv", "train_loss", "loss"),
+        ("classification_report.json", '"accuracy": ', '"accuracy": "much", "x": '),
+        ("classification_report.json", "{", "["),
+        ("environment.json", "{", "["),
+        ("plan.yaml", "epochs: ", "epochs: many # "),
+    ],
+)
+def test_D28_tampered_text_in_a_folder_is_named_when_the_run_goes_on(
+    told: Path, tmp_path: Path, name: str, old: str, new: str
+) -> None:
+    folder = Path(shutil.copytree(told, tmp_path / "run"))
+    place = folder / name
+    text = place.read_text()
+    place.write_text(text.replace(old, new, 1))
+    assert place.read_text() != text
+    with pytest.raises(ModelFileError) as caught:
+        resume(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_D28_surroundings_of_another_shape_are_no_surroundings(files: Files, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(files.newest.parents[1], tmp_path / "run"))
+    (folder / "environment.json").write_text('{"packages": ["torch"], "processor": [1]}')
+    notes = [event.text for event in resuming(folder) if isinstance(event, Notice)]
+    assert any("torch was None when the run began" in text for text in notes)

@@ -37,7 +37,9 @@ def changed_surroundings(folder: RunFolder, now: Mapping[str, Any]) -> Iterator[
     for name in ("processor", "device", "cuda", "cudnn"):
         if before.get(name) != now[name]:
             yield f"the {name} was {before.get(name)} when the run began, and is {now[name]} now"
-    versions = before.get("packages", {})
+    versions = before.get("packages")
+    if not isinstance(versions, dict):
+        versions = {}
     for package in ("torch", "torchvision", "numpy", "pillow"):
         if versions.get(package) != now["packages"][package]:
             yield f"{package} was {versions.get(package)} when the run began, and is {now['packages'][package]} now"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from halftone.base.errors import ModelFileError, RecipeError
 from halftone.base.files import read_json
 from halftone.base.seeds import stream
 from halftone.base.tables import read_table
@@ -28,15 +29,21 @@ class Learned:
         """Read in a run's tables what its epochs up to `epoch` have shown, of which `best` was the best.
 
         Without tables, as when nobody wrote them, nothing is known of those epochs.
+
+        Raises:
+            ModelFileError: a table holds something else.
         """
-        if folder.results.is_file():
-            rows = (row for row in read_table(folder.results) if int(row["epoch"]) <= epoch)
-            pairs = [(row["train_loss"], row["val_loss"]) for row in rows]
-            self.losses = [EpochLosses(float(ours), float(theirs)) for ours, theirs in pairs if ours and theirs]
-        if folder.classification_report.is_file():
-            values = read_json(folder.classification_report)
-            if values.pop("epoch", 0) == best:
-                self.best = Metrics.parse(values, source=str(folder.classification_report))
+        try:
+            if folder.results.is_file():
+                rows = (row for row in read_table(folder.results) if int(row["epoch"]) <= epoch)
+                pairs = [(row["train_loss"], row["val_loss"]) for row in rows]
+                self.losses = [EpochLosses(float(ours), float(theirs)) for ours, theirs in pairs if ours and theirs]
+            if folder.classification_report.is_file():
+                values = read_json(folder.classification_report)
+                if values.pop("epoch", 0) == best:
+                    self.best = Metrics.parse(values, source=folder.classification_report.name)
+        except (KeyError, ValueError, RecipeError) as error:
+            raise ModelFileError(f"the tables in {folder.path} are damaged: {error}", hint="move them away") from error
 
     def hear(self, done: EpochDone) -> None:
         """Take an epoch."""
