@@ -19,7 +19,7 @@ from halftone.base.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "halftone"
-_PATIENCE = 120
+_PATIENCE = 90
 """Seconds. A test that hangs without its guard has noticed, too."""
 _PASSED, _FAILED = 0, 1
 """What pytest returns. Everything else is neither: no test was found, or none could be read."""

@@ -209,7 +209,9 @@ def test_D24_a_checkpoint_of_another_content_is_refused(files: Files, tmp_path: 
     assert sorted((folder / "checkpoints").iterdir()) == others
 
 
-@pytest.mark.parametrize("header", [{"kind": "checkpoint"}, {"kind": "checkpoint", "state": 3}, {"kind": "x"}])
+@pytest.mark.parametrize(
+    "header", [{"kind": "checkpoint"}, {"kind": "checkpoint", "state": 3}, {"kind": "x"}, {"kind": "x", "state": {}}]
+)
 def test_D24_a_sealed_file_without_a_state_is_passed_over(files: Files, tmp_path: Path, header: dict[str, Any]) -> None:
     older, newer = tmp_path / files.before.name, tmp_path / files.newest.name
     older.write_bytes(files.before.read_bytes())

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from halftone.base.errors import ModelFileError, ResourceError
+from halftone.weights import pytorch
 from halftone.weights.files import load_weights
 
 STATE = OrderedDict(
@@ -170,8 +171,14 @@ def test_D26_a_record_in_capital_letters_is_looked_over_too(tmp_path: Path, unop
         load_weights(path)
 
 
-def two_archives(first: bytes, second: bytes) -> bytes:
-    """Return an archive whose end points to the directory of the first and stands right behind that of the second."""
+def two_archives(first: bytes, second: bytes, ending: str) -> bytes:
+    """Return an archive in which zipfile finds the records of the second, and PyTorch those of the first.
+
+    Args:
+        first: an archive.
+        second: another with records of the same names.
+        ending: which of the three places that point to a directory tells PyTorch of the first.
+    """
 
     def parts(archive: bytes) -> tuple[bytes, bytes, int, int]:
         number, size, begin = struct.unpack("<HII", archive[-12:-2])
@@ -179,31 +186,63 @@ def two_archives(first: bytes, second: bytes) -> bytes:
 
     entries, directory, number, begin = parts(first)
     other, other_directory, *_ = parts(second)
-    before = len(entries) + len(directory)
+    size = len(directory)
+    lies = _zip64(number, size, begin) if ending == "locator" else b""
+    before = len(entries) + size + len(lies)
+    found = before + len(other)  # where the second directory comes to stand
     moved = bytearray(other_directory)
-    shift = before - (before + len(other) + len(moved) - len(directory) - begin)
     place = 0
-    while place < len(moved):  # Python adds what stands before the archive to where an entry begins
+    while place < size:  # Python adds what stands before the archive to where an entry begins
         lengths = struct.unpack_from("<HHH", moved, place + 28)
         (at,) = struct.unpack_from("<I", moved, place + 42)
+        shift = before if ending == "locator" else before - (found - begin)
         struct.pack_into("<I", moved, place + 42, (at + shift) % 2**32)
         place += 46 + sum(lengths)
-    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, number, number, len(moved), begin, 0)
-    return entries + directory + other + bytes(moved) + end
+    whole = entries + directory + lies + other + bytes(moved)
+    if ending != "end":
+        pointed = begin if ending == "zip64" else found
+        at = len(whole) if ending == "zip64" else len(entries) + size
+        whole += _zip64(number, size, pointed) + struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    return whole + struct.pack(
+        "<4s4H2IH", b"PK\5\6", 0, 0, number, number, size, begin if ending == "end" else found, 0
+    )
 
 
-def test_D26_an_archive_with_two_directories_is_refused(tmp_path: Path, unopened: Callable[[], None]) -> None:
+def _zip64(number: int, size: int, begin: int) -> bytes:
+    return struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, number, number, size, begin)
+
+
+@pytest.mark.parametrize("ending", ["end", "zip64", "locator"])
+def test_D26_an_archive_with_two_directories_is_refused(
+    tmp_path: Path, unopened: Callable[[], None], ending: str
+) -> None:
     """zipfile reads one of them, PyTorch the other."""
     bomb, harmless, path = archive_of(records(BOMB)), archive_of(records({"w": torch.ones(3)})), tmp_path / "w.pt"
-    path.write_bytes(two_archives(bomb, harmless))
+    path.write_bytes(two_archives(bomb, harmless, ending))
     with zipfile.ZipFile(path) as archive:
         assert b"bytearray" not in archive.read("archive/data.pkl")
     assert len(torch.load(path, weights_only=True)["x"]) == 1 << 20
     unopened()
     for content in (path.read_bytes(), path.read_bytes() + b"a comment"):
         path.write_bytes(content)
-        with pytest.raises(ModelFileError):
+        with pytest.raises(ModelFileError, match="no plain archive"):
             load_weights(path)
+
+
+def test_D26_records_that_share_their_bytes_are_refused(tmp_path: Path, unopened: Callable[[], None]) -> None:
+    """Many records of a directory may lie in one place: PyTorch would read it as often."""
+    whole = archive_of(records({"w": torch.zeros(1 << 14)}))
+    number, size, begin = struct.unpack("<HII", whole[-12:-2])
+    directory = whole[begin : begin + size]
+    entry = next(part for part in directory.split(b"PK\1\2") if b"archive/data/0" in part)
+    more = b"".join(b"PK\1\2" + entry.replace(b"archive/data/0", b"archive/data/%d" % n) for n in range(1, 9))
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, number + 8, number + 8, size + len(more), begin, 0)
+    path = tmp_path / "w.pt"
+    path.write_bytes(whole[:begin] + directory + more + end)
+    assert torch.load(path, weights_only=True)["w"].nbytes == 1 << 16
+    unopened()
+    with pytest.raises(ModelFileError, match="claims to hold more bytes than it has"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("field", [-50, -34, -6], ids=str)
@@ -217,13 +256,23 @@ def test_D26_an_archive_whose_end_points_elsewhere_is_refused(tmp_path: Path, fi
         load_weights(path)
 
 
-def test_D26_memory_that_is_not_in_the_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("looked_over", [True, False])
+def test_D26_memory_that_is_not_in_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_over: bool
+) -> None:
+    """By the name of the call, and where that had been let through by the memory behind the tensors."""
     pickled = io.BytesIO()
-    storage = Calls(torch.FloatStorage, 10_000)
+    storage = Calls(torch.storage.TypedStorage, 10_000)
     rebuilt = Calls(torch._utils._rebuild_tensor_v2, storage, 0, (10_000,), (1,), False, OrderedDict())
     pickle.dump({"w": rebuilt}, pickled, protocol=2)
     path = make(tmp_path / "w.pt", pickled.getvalue())
-    with pytest.raises(ModelFileError):
+    assert torch.load(path, weights_only=True)["w"].nbytes == 40_000  # as PyTorch takes it
+    if not looked_over:
+        monkeypatch.setattr(pytorch, "_look_over", lambda path: set())
+    with pytest.raises(
+        ModelFileError, match="TypedStorage" if looked_over else "claims to hold more bytes than it has"
+    ):
         load_weights(path)
 
 

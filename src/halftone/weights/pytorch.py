@@ -22,7 +22,6 @@ _SAFE = re.compile(
     r"collections (OrderedDict|Counter)"
     r"|torch\._utils (_rebuild_tensor|_rebuild_tensor_v2|_rebuild_parameter|_rebuild_parameter_with_state)"
     r"|torch(\.cuda)? [A-Za-z0-9]+Storage"
-    r"|torch\.storage (TypedStorage|UntypedStorage)"
     r"|torch (Size|device|bool|(complex|float|bfloat|u?int)[0-9a-z_]+)"
     r"|torch\.nn\.parameter Parameter"
     r"|torch\.serialization _get_layout"
