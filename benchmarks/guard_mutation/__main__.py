@@ -1,7 +1,7 @@
 """Remove one guard at a time from a copy of the source, run the tests that must notice, and report which did.
 
 python -m benchmarks.guard_mutation
-python -m benchmarks.guard_mutation --only D19 D26 --dry
+python -m benchmarks.guard_mutation --only D19 D26
 """
 
 import argparse
@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from benchmarks import harness
 from benchmarks.guard_mutation.guards import GUARDS, Guard
-from halftone.base.files import write_json, write_text
+from halftone.base.files import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "halftone"
@@ -51,8 +51,8 @@ def main() -> int:
             finding = try_without(guard, copy, passing)
             print(f"{number}/{len(guards)} {guard.row} {guard.what}: {finding.outcome} {finding.noticed}", flush=True)
             findings.append(finding)
-    if not settings.dry and not settings.only:
-        _write(findings)
+    if not settings.dry:
+        _write([*_earlier(guards), *findings])
     wrong = [finding for finding in findings if finding.outcome != "killed"]
     print(f"{len(findings) - len(wrong)} of {len(findings)} killed")
     return 1 if wrong else 0
@@ -113,7 +113,7 @@ def _refuse_other_source(copy: Path) -> None:
 
 def _run_tests(guard: Guard, copy: Path) -> tuple[int | None, str]:
     """Return what pytest returned and said; None if it took too long."""
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "-rf"]
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "-rfE"]
     words += ["-o", "timeout=0", guard.tests, "-k", _selected(guard)]
     try:
         done = subprocess.run(
@@ -133,13 +133,24 @@ def _surroundings(copy: Path) -> dict[str, str]:
 
 
 def _first_failure(said: str) -> str:
-    names = [line.split(" - ")[0].split("::")[-1] for line in said.splitlines() if line.startswith("FAILED ")]
+    names = [
+        line.split(" - ")[0].split("::")[-1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))
+    ]
     return names[0].partition("[")[0] if names else ""
 
 
+def _earlier(guards: list[Guard]) -> list[Finding]:
+    """Return what an earlier run found of the guards that this one leaves out, as far as they are still the same."""
+    place = harness.RESULTS / "guard_mutation.json"
+    values = read_json(place)["guards"] if place.is_file() else []
+    found = {tuple(one[name] for name in asdict(GUARDS[0])): one for one in values}
+    others = [guard for guard in GUARDS if guard not in guards and astuple(guard) in found]
+    return [Finding(guard, *(found[astuple(guard)][name] for name in ("outcome", "noticed"))) for guard in others]
+
+
 def _write(findings: list[Finding]) -> None:
+    findings = sorted(findings, key=lambda finding: GUARDS.index(finding.guard))
     num_killed = sum(finding.outcome == "killed" for finding in findings)
-    rows = [_row(finding) for finding in findings]
     lines = [
         "# Guards removed one at a time",
         "",
@@ -148,14 +159,10 @@ def _write(findings: list[Finding]) -> None:
         "",
         "| row | the guard | where | without it | the first test that fails |",
         "|---|---|---|---|---|",
-        *rows,
+        *map(_row, findings),
     ]
     write_text(harness.RESULTS / "guard_mutation.md", "\n".join(lines) + "\n")
-    values = [
-        {"row": one.guard.row, "guard": one.guard.what, "place": one.guard.place, "found": one.guard.found,
-         "instead": one.guard.instead, "outcome": one.outcome, "noticed": one.noticed}
-        for one in findings
-    ]  # fmt: skip
+    values = [{**asdict(one.guard), "outcome": one.outcome, "noticed": one.noticed} for one in findings]
     write_json(harness.RESULTS / "guard_mutation.json", {"killed": num_killed, "guards": values})
 
 
@@ -166,7 +173,13 @@ def _row(finding: Finding) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard_mutation", description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[], metavar="ROW", help="rows such as D19")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        metavar="ROW",
+        help="rows such as D19; the others stay in the results as they were found",
+    )
     parser.add_argument("--dry", action="store_true", help="leave benchmarks/results as it is")
     return parser.parse_args()
 
