@@ -24,6 +24,7 @@ from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
 from halftone.track.fan import Listener, told
 from halftone.track.mlflow import MLflow
+from halftone.track.notices import Notices
 from halftone.track.tables import Tables
 from halftone.track.tensorboard import TensorBoard
 from halftone.track.wandb import WandB
@@ -117,6 +118,7 @@ def usual_listeners(plan: Plan) -> Iterator[Listener]:
     """
     wish = plan.settled.run
     yield Tables()
+    yield Notices()
     if wish.tensorboard:
         yield TensorBoard()
     if wish.report:

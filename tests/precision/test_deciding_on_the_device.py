@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from small_networks import batches, network, sgd
 from torch import Tensor, nn
 
-from halftone.loop.step import even_parts
+from halftone.loop.passes import even_parts
 from halftone.optim.build import build_optimizer, set_rates
 from halftone.optim.config import OptimizerConfig
 from halftone.optim.penalty import L1Penalty

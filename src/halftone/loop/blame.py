@@ -8,6 +8,7 @@ from halftone.data.feed import Batch
 from halftone.loop.session import Session
 from halftone.precision.config import lowered
 from halftone.precision.watch import LayerNumbers, watched
+from halftone.system.memory import ran_out
 
 _SLOWER = "lower --lr, lengthen --warmup, or set --optimizer.clip 1"
 
@@ -20,10 +21,15 @@ def blame(session: Session, batch: Batch, *, tried: int) -> tuple[str, str]:
     The session is of no use afterwards: gradients and statistics are what this pass left.
     """
     images, targets = session.augment(batch, tried)
-    with watched(session.model) as numbers:
-        with session.precision.forward():
-            loss = session.criterion(session.model(session.prepare(images)), targets)
-        session.precision.backward(loss)
+    try:
+        with watched(session.model) as numbers:
+            with session.precision.forward():
+                loss = session.criterion(session.model(session.prepare(images)), targets)
+            session.precision.backward(loss)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        return "the whole batch does not fit into memory to look for the layer", ""
     mode, scale = session.precision.mode, session.precision.scale
     broken = [name for name, weight in session.model.named_parameters() if not bool(weight.isfinite().all())]
     if broken:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from halftone.data.feed import Batch
+from halftone.loop.passes import even_parts
 from halftone.loop.range_test import endless_batches
 from halftone.loop.session import Session
 from halftone.loop.state import unchanged_random
-from halftone.loop.step import even_parts, update
+from halftone.loop.step import update
 
 _FACTOR = 4.0
 """Of the exponential search."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from halftone.base.errors import ResourceError
 from halftone.data.augment.views import views_of
 from halftone.data.config import Views
 from halftone.data.feed import Feed
@@ -17,6 +18,7 @@ from halftone.data.survey import Fault
 from halftone.metrics.report import Metrics, report
 from halftone.metrics.tally import Scores, Tally
 from halftone.optim.loss import main_output
+from halftone.system.memory import give_back, ran_out, shortage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,30 @@ class Evaluation:
     confidence: npt.NDArray[np.float32]
     loss: npt.NDArray[np.float32]
     faults: tuple[Fault, ...]
+    at_once: int = 0
+    """Images per pass in the end: fewer than in a batch if memory ran out."""
+    shortage: str = ""
+    """What was said when memory ran out; empty if it did not."""
 
 
-def evaluate(model: nn.Module, data: EvaluationSet) -> Generator[int, None, Evaluation]:
-    """Evaluate a network that is in evaluation mode.
+def evaluate(model: nn.Module, data: EvaluationSet, *, at_once: int = 0) -> Generator[int, None, Evaluation]:
+    """Evaluate a network that is in evaluation mode, in smaller passes from where memory runs out.
+
+    Args:
+        model: the network.
+        data: the images.
+        at_once: images per pass to begin with, if memory ran out before; 0 for whole batches.
 
     Yields:
         After each batch, how many images are done.
 
     Returns:
         An `Evaluation`, as the generator's value.
+
+    Raises:
+        ResourceError: memory ran out for a single image.
     """
+    at_once, said = at_once or data.batch_size, ""
     tally = Tally(len(data.classes), data.device)
     scores: list[Scores] = []
     indices: list[npt.NDArray[np.int64]] = []
@@ -65,7 +80,7 @@ def evaluate(model: nn.Module, data: EvaluationSet) -> Generator[int, None, Eval
     for batch in data.feed.batches(np.arange(data.num_images), data.batch_size):
         with torch.inference_mode(), data.compute():
             if len(batch.labels):
-                logits = mean_logits(model, batch.images, data.prepare, data.views)
+                logits, at_once, said = _logits(model, batch.images, data, at_once, said)
                 scores.append(tally.add(logits, batch.labels))
         indices.append(batch.indices)
         faults += batch.faults
@@ -78,7 +93,30 @@ def evaluate(model: nn.Module, data: EvaluationSet) -> Generator[int, None, Eval
         _gather([part.confidence for part in scores]),
         _gather([part.loss for part in scores]),
         tuple(faults),
+        at_once,
+        said,
     )
+
+
+def _logits(model: nn.Module, images: Tensor, data: EvaluationSet, at_once: int, said: str) -> tuple[Tensor, int, str]:
+    """Return the logits of a batch, how many images passed at once, and what was said if memory ran out."""
+    while True:
+        try:
+            parts = [mean_logits(model, part, data.prepare, data.views) for part in images.split(at_once)]
+            return torch.cat(parts) if len(parts) > 1 else parts[0], at_once, said
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            said = shortage(error)
+        # out here, the failed pass is gone with its error
+        give_back(data.device)
+        smaller = min(at_once, len(images)) // 2
+        if not smaller:
+            raise ResourceError(
+                f"out of memory: not even a pass of one image fits: {said}",
+                hint="a smaller --size or --model takes less",
+            )
+        at_once = smaller
 
 
 def mean_logits(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor], views: Views) -> Tensor:

@@ -72,6 +72,36 @@ class LayersHalted:
 
 
 @dataclass(slots=True)
+class BatchDivided:
+    """Memory ran out in a step, and batches pass through the network in smaller parts from now on."""
+
+    tried: int
+    """Updates tried so far; the last of them was made again."""
+    num_images: int
+    """In the batch."""
+    num_parts: int
+    """That it was divided into; their gradients add up to one update."""
+    normalised: bool
+    """Whether the network has batch normalisation, which takes its statistics from each part by itself."""
+    shortage: str
+    """What was said when memory ran out."""
+
+
+@dataclass(slots=True)
+class EvaluationDivided:
+    """Memory ran out in an evaluation, and fewer images pass through the network at once from now on."""
+
+    tried: int
+    """Updates tried so far."""
+    part: str
+    """`train`, `validation` or `test`: the images that were evaluated."""
+    at_once: int
+    """Images per pass, at most."""
+    shortage: str
+    """What was said when memory ran out."""
+
+
+@dataclass(slots=True)
 class Unreadable:
     """An image could not be read and was left out."""
 
@@ -112,6 +142,8 @@ class EpochDone:
     """In the whole run so far."""
     improved: bool
     """Whether this is the best epoch so far."""
+    num_parts: int
+    """Passes that a batch is divided into at the end of the epoch."""
 
 
 @dataclass(slots=True)
@@ -132,6 +164,8 @@ class StoppedEarly:
 
 LoopEvent = (
     StepTaken
+    | BatchDivided
+    | EvaluationDivided
     | WarmupDecided
     | LayersThawed
     | LayersHalted

@@ -51,6 +51,10 @@ class Progress:
     wait_seconds: float = 0.0
     """Of these, in which the host waited for a batch."""
     stopped: bool = False
+    divided: int = 1
+    """Pieces that each part of a batch is divided into, since memory ran out."""
+    evaluated_at_once: int = 0
+    """Images per pass in evaluation, since memory ran out there; 0 for as many as the plan says."""
     under_way: deque[Tried] = field(default_factory=deque, metadata=_UNSAVED)
     """Steps of which the host has not heard yet whether they were applied."""
     last_applied: bool = field(default=False, metadata=_UNSAVED)

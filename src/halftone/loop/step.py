@@ -1,13 +1,12 @@
 """One optimizer update, top to bottom."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from torch import Tensor
 
 from halftone.data.feed import Batch
+from halftone.loop.passes import pass_through
 from halftone.loop.session import Session
-from halftone.optim.loss import main_output
 
 
 @dataclass(slots=True)
@@ -19,9 +18,13 @@ class StepResult:
     num_correct: Tensor | None
     grad_norm: Tensor | None
     update_ratio: Tensor | None
+    divided: int
+    """Pieces that each part of the batch was divided into: more than before if memory ran out."""
+    shortage: str
+    """What was said when memory ran out; empty if it did not."""
 
 
-def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) -> StepResult:
+def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int, divided: int = 1) -> StepResult:
     """Train on one batch.
 
     Args:
@@ -29,26 +32,14 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) ->
         batch: uint8 images and labels on the device.
         step: updates applied before this one, a number or on the device, []; the schedule follows it.
         tried: updates tried before this one; the random streams follow it.
+        divided: pieces to divide each part of the batch into, to begin with.
+
+    Raises:
+        ResourceError: memory ran out, however small the parts.
     """
     session.set_rates(step)
     images, targets = session.augment(batch, tried)
-    images = session.prepare(images)
-    total, correct = None, None
-    bounds = even_parts(len(images), session.parts)
-    whole = len(bounds) == 2
-    for start, end in pairwise(bounds):
-        inputs, wanted = (images, targets) if whole else (images[start:end], targets[start:end])
-        with session.precision.forward():
-            outputs = session.forward(inputs)
-            loss = session.criterion(outputs, wanted)
-        if not whole:
-            loss = loss * (len(inputs) / len(images))
-        session.precision.backward(loss)
-        total = loss.detach() if total is None else total + loss.detach()
-        if session.count_correct:
-            hits = (main_output(outputs).detach().argmax(1) == wanted).sum()
-            correct = hits if correct is None else correct + hits
-    assert total is not None
+    passed = pass_through(session, session.prepare(images), targets, divided=divided)
     if session.penalty is not None:
         session.penalty.add_gradients(session.precision.scale)
     measures = session.update_ratio_every > 0 and tried % session.update_ratio_every == 0
@@ -58,13 +49,12 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int) ->
     ratio = session.update_ratio.measured() if measures else None
     if session.average is not None:
         session.average.update(outcome.applied)
-    return StepResult(outcome.applied, total, correct, outcome.grad_norm, ratio)
-
-
-def even_parts(num_images: int, parts: int) -> list[int]:
-    """Return the bounds of a batch's parts, which differ by one image at the most.
-
-    No part has a single image as long as the batch has more: batch normalisation needs two.
-    """
-    parts = max(1, min(parts, num_images // 2))
-    return [num_images * part // parts for part in range(parts + 1)]
+    return StepResult(
+        outcome.applied,
+        passed.loss,
+        passed.num_correct,
+        outcome.grad_norm,
+        ratio,
+        passed.divided,
+        passed.shortage,
+    )

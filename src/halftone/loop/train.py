@@ -4,14 +4,17 @@ import time
 from collections.abc import Generator, Iterator
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from halftone.base.errors import Diverged
 from halftone.data.feed import Batch
 from halftone.loop.blame import blame
 from halftone.loop.evaluate import Evaluation, evaluate, nothing_seen
 from halftone.loop.events import (
+    BatchDivided,
     EpochDone,
     Evaluating,
+    EvaluationDivided,
     LayersHalted,
     LayersThawed,
     LoopEvent,
@@ -21,6 +24,7 @@ from halftone.loop.events import (
     Unreadable,
     WarmupDecided,
 )
+from halftone.loop.passes import even_parts
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, settle
 from halftone.loop.step import StepResult, update
@@ -68,7 +72,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             continue
         if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
             yield from _change_frozen(session, progress)
-        result = update(session, batch, step=step, tried=progress.tried)
+        result = update(session, batch, step=step, tried=progress.tried, divided=progress.divided)
         step = step + result.applied
         progress.tried += 1
         progress.batch += 1
@@ -78,6 +82,9 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
         progress.seconds += now - clock
         progress.train_seconds += now - clock
         clock = now
+        if result.shortage:
+            progress.divided = result.divided
+            yield _divided(session, progress, len(batch.labels), result.shortage)
         yield from _watch_warmup(session, progress, result)
         yield StepTaken(
             tried=progress.tried,
@@ -123,6 +130,17 @@ def _change_frozen(session: Session, progress: Progress) -> Iterator[LayersThawe
         yield LayersHalted(progress.tried, progress.step, tuple(halt.name for halt in halted), num_trainable)
 
 
+def _divided(session: Session, progress: Progress, num_images: int, shortage: str) -> BatchDivided:
+    """Say that a batch was divided, and into how many parts."""
+    normalised = any(isinstance(layer, _BatchNorm) for layer in session.model.modules())
+    num_parts = _num_parts(session, progress, num_images)
+    return BatchDivided(progress.tried, num_images, num_parts, normalised, shortage)
+
+
+def _num_parts(session: Session, progress: Progress, num_images: int) -> int:
+    return len(even_parts(num_images, session.parts * progress.divided)) - 1
+
+
 def _watch_warmup(session: Session, progress: Progress, result: StepResult) -> Iterator[WarmupDecided]:
     """Let an adaptive warmup see what the step came to; it sees host numbers, which `needs_host` provides."""
     schedule = session.schedule
@@ -155,7 +173,7 @@ def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
     epoch = progress.epoch + 1
     is_last = epoch >= session.epochs or progress.tried >= session.max_batches
     validates = epoch % session.validate_every == 0 or is_last
-    evaluation = (yield from _evaluate(session)) if validates else nothing_seen(session.validation)
+    evaluation = (yield from _evaluate(session, progress)) if validates else nothing_seen(session.validation)
     progress.epoch = epoch  # not before: a run that is stopped within the evaluation repeats it
     improved = validates and session.best.observe(evaluation.metrics, progress.epoch)
     progress.seconds += time.perf_counter() - clock
@@ -176,6 +194,7 @@ def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
         loss_scale=None if scale is None else float(scale),
         skipped_steps=progress.skipped,
         improved=improved,
+        num_parts=_num_parts(session, progress, session.batch_size),
     )
     lowered = validates and plateau is not None and plateau.observe(float("nan") if loss is None else loss)
     progress.stopped = session.best.exhausted
@@ -191,11 +210,11 @@ def _finish_epoch(session: Session, progress: Progress) -> Iterator[LoopEvent]:
         )
 
 
-def _evaluate(session: Session) -> Generator[LoopEvent, None, Evaluation]:
+def _evaluate(session: Session, progress: Progress) -> Generator[LoopEvent, None, Evaluation]:
     """Yield progress and return the evaluation as the generator's value."""
     model = session.evaluated()
     model.eval()
-    running = evaluate(model, session.validation)
+    running = evaluate(model, session.validation, at_once=progress.evaluated_at_once)
     while True:
         try:
             done = next(running)
@@ -203,6 +222,9 @@ def _evaluate(session: Session) -> Generator[LoopEvent, None, Evaluation]:
             evaluation: Evaluation = end.value
             break
         yield Evaluating(done, session.validation.num_images)
+    if evaluation.shortage:
+        progress.evaluated_at_once = evaluation.at_once
+        yield EvaluationDivided(progress.tried, "validation", evaluation.at_once, evaluation.shortage)
     for fault in evaluation.faults:
         yield Unreadable("validation", fault)
     return evaluation

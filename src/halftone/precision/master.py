@@ -64,6 +64,11 @@ class HalfWeights:
         """Expect that the masters change."""
         self._fresh = False
 
+    def drop_gradients(self) -> None:
+        """Clear the gradients of the copies, of a backward pass that failed before they were handed over."""
+        for half in self.halves:
+            half.grad = None
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the network compute with the copies for as long as the context lasts."""

@@ -123,6 +123,16 @@ class Precision:
         if self._compute.halves is not None:
             self._compute.halves.hand_over_gradients()
 
+    def take_back(self) -> None:
+        """Undo the passes since the last step, which failed: clear their gradients and put the buffers back."""
+        self._guard.put_back()
+        self._guard.forget()
+        if self._compute.halves is not None:
+            self._compute.halves.drop_gradients()
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def step(self) -> StepOutcome:
         """Update the parameters from the gathered gradients and clear these; skip if their norm is not finite.
 

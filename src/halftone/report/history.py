@@ -33,6 +33,8 @@ class History:
     best_epoch: int
     unreadable: list[dict[str, str]]
     """Images that were left out: part, name and reason."""
+    notices: list[dict[str, str]]
+    """What the run said beside its numbers: the steps tried before it, and the text."""
     decisions: list[dict[str, str]]
     """Of an adaptive warmup: tried, step, action, share and reason."""
 
@@ -73,6 +75,7 @@ def read_history(folder: RunFolder) -> History:
         training,
         best_epoch,
         read_table(folder.unreadable) if folder.unreadable.is_file() else [],
+        read_table(folder.notices) if folder.notices.is_file() else [],
         read_table(folder.warmup) if folder.warmup.is_file() else [],
     )
 

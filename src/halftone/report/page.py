@@ -51,6 +51,7 @@ def write_page(history: History) -> Path:
         else "",
         mistakes=_read_mistakes(mistakes) if mistakes.is_file() else [],
         unreadable=history.unreadable,
+        notices=history.notices,
         recipe=dump_yaml(plan.asked.model_dump(mode="json", exclude_unset=True)),
         environment=history.environment,
     )

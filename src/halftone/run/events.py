@@ -9,8 +9,10 @@ from torch import Tensor
 from halftone.data.labelled import Labelled
 from halftone.loop.evaluate import Evaluation
 from halftone.loop.events import (
+    BatchDivided,
     EpochDone,
     Evaluating,
+    EvaluationDivided,
     LayersHalted,
     LayersThawed,
     LoopEvent,
@@ -26,11 +28,13 @@ from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
 
 __all__ = [
+    "BatchDivided",
     "BestSaved",
     "CheckpointDue",
     "CheckpointSaved",
     "EpochDone",
     "Evaluating",
+    "EvaluationDivided",
     "Event",
     "Finished",
     "FirstBatch",

@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def notices(self) -> Path:
+        """A row for each thing that the run said beside its numbers."""
+        return self.path / "notices.csv"
+
+    @property
     def unreadable(self) -> Path:
         """A row per image that was left out; absent if there was none."""
         return self.path / "unreadable.csv"

@@ -1,7 +1,7 @@
 """Training as a stream of events: from a recipe, or from the folder of a run that was stopped."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from halftone.data.augment.pipeline import denormalise
 from halftone.data.labelled import Labelled, Subset
 from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
-from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
+from halftone.loop.events import EpochDone, Evaluating, EvaluationDivided, StepTaken, Unreadable
 from halftone.loop.fitting import refuse_unlike
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, capture, digest_of, restore
@@ -90,7 +90,8 @@ def training(
     if recipe.keep_memory:
         keep_freed_memory()
     check_free(recipe)
-    prepared = prepare(recipe, data=data, model=model)
+    with out_of_memory_named("a smaller --batch-size, --size or --model takes less of it"):
+        prepared = prepare(recipe, data=data, model=model)
     yield Planned(prepared.plan)
     leave_early(stop)
     plan = prepared.plan
@@ -152,6 +153,8 @@ def resuming(
         for reason in refused:
             yield Notice(f"passed over: {reason}")
         yield Notice(f"resumed from {checkpoint.name}")
+        if run.progress.divided > 1:
+            yield Notice(f"memory ran out before: each part of a batch is still divided by {run.progress.divided}")
         for change in changed_surroundings(folder, environment(before)):
             yield Notice(f"{change}; the rest may differ in its last bits from a run that was never stopped")
         yield from _train(run)
@@ -277,16 +280,22 @@ def _conclude(run: _Run) -> Iterator[Event]:
     if run.session.best.epoch:
         model = load_model(run.folder.best, run.session.evaluated()).module
         if prepared.test is not None:
-            tested = _evaluate(run, model, prepared.test)
+            tested = yield from _evaluate(run, model, "test", prepared.test)
             yield from (Unreadable("test", fault) for fault in tested.faults)
             yield Tested(tested)
         most = prepared.plan.settled.run.fit_images
         if most:
             labels = (prepared.train.labels, prepared.validation.labels)
             sample = Subset(prepared.train, fit_sample(*labels, most, seed=prepared.plan.settled.seed))
-            training = _evaluate(run, model, sample).metrics
+            training = (yield from _evaluate(run, model, "train", sample)).metrics
     yield Judged(training, run.learned.verdict(training))
 
 
-def _evaluate(run: _Run, model: nn.Module, images: Labelled) -> Evaluation:
-    return conclude(evaluate(model, evaluation_set(run.prepared.plan, images, run.session.device)))
+def _evaluate(run: _Run, model: nn.Module, part: str, images: Labelled) -> Generator[Event, None, Evaluation]:
+    """Evaluate on images of a part; return the evaluation as the generator's value."""
+    prepared, progress = evaluation_set(run.prepared.plan, images, run.session.device), run.progress
+    found = conclude(evaluate(model, prepared, at_once=progress.evaluated_at_once))
+    if found.shortage:
+        progress.evaluated_at_once = found.at_once
+        yield EvaluationDivided(progress.tried, part, found.at_once, found.shortage)
+    return found

@@ -1,6 +1,7 @@
-"""Memory: what is there, what was used at the peak, and keeping it between steps."""
+"""Memory: what is there, what was used at the peak, what tells that it ran out, and keeping it between steps."""
 
 import ctypes
+import gc
 import os
 import resource
 import sys
@@ -16,6 +17,14 @@ from halftone.base.errors import ResourceError
 _MALLOPT_TRIM_THRESHOLD = -1
 _MALLOPT_TOP_PAD = -2
 _MALLOPT_MMAP_MAX = -4
+_RAN_OUT = (
+    "can't allocate memory",  # torch's allocator on the CPU; "not enough memory" on Windows
+    "not enough memory",
+    "std::bad_alloc",  # any library in C++
+    "out of memory",  # the driver itself, and MPS
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+)
+"""What a RuntimeError says when there was no memory."""
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -74,6 +83,25 @@ def _container_bytes(cgroup: Path) -> int:
     return sys.maxsize
 
 
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an error means that the device or this machine has no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _RAN_OUT)
+
+
+def shortage(error: BaseException) -> str:
+    """Return what was said when memory ran out, as one short line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def give_back(device: torch.device) -> None:
+    """Free what a pass has left that failed for lack of memory, so that the next one finds it in one piece."""
+    gc.collect()  # what failed may hold itself by a cycle
+    if device.type in ("cuda", "xpu", "mps"):
+        torch.get_device_module(device).empty_cache()
+
+
 @contextmanager
 def out_of_memory_named(hint: str) -> Iterator[None]:
     """Turn any of the ways in which memory runs out within the context into one error with a hint.
@@ -84,11 +112,9 @@ def out_of_memory_named(hint: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
-        if not known:
+        if not ran_out(error):
             raise
-        reason = " ".join(str(error).split())[:160]
-        raise ResourceError(f"out of memory{f': {reason}' if reason else ''}", hint=hint) from error
+        raise ResourceError(f"out of memory: {shortage(error)}", hint=hint) from error
 
 
 @cache

@@ -12,20 +12,16 @@ from halftone.base.errors import printable
 from halftone.loop.events import (
     EpochDone,
     Evaluating,
-    LayersHalted,
-    LayersThawed,
-    RateLowered,
     StepTaken,
-    StoppedEarly,
     Unreadable,
-    WarmupDecided,
 )
 from halftone.metrics.verdict import Verdict
 from halftone.precision.probe import Measured
-from halftone.run.events import Event, Finished, Judged, Notice, Planned, Started, Tested
+from halftone.run.events import Event, Finished, Judged, Planned, Started
 from halftone.run.plan.preview import warmup_in_words
 from halftone.run.plan.record import Plan
 from halftone.system.memory import peak_bytes
+from halftone.track.wording import sentence, share
 
 _REFRESH = 0.2
 """Seconds between updates of the bar: numbers are read from the device no more often than that."""
@@ -80,7 +76,7 @@ class Terminal:
                 if known < len(self._unreadable) <= _NAMED:
                     self._note(f"left out, cannot be read: {event.fault.name}: {event.fault.reason}")
             case _:
-                self._note(_sentence(event))
+                self._note(sentence(event))
 
     def close(self) -> None:
         """Remove the bar."""
@@ -145,7 +141,7 @@ class Terminal:
         found, epoch = event.evaluation.metrics, f"{event.epoch}/{self._plan.settled.epochs}"
         line = (
             f"{epoch:>9} {_number(event.train_loss):>8} {_number(found.loss):>9} "
-            f"{_share(found.accuracy):>9} {_number(found.f1, 3):>7} {event.lr:>10.3g} {event.images_per_second:>9.0f} "
+            f"{share(found.accuracy):>9} {_number(found.f1, 3):>7} {event.lr:>10.3g} {event.images_per_second:>9.0f} "
             f"{clock(event.seconds):>8}"
         )
         if event.improved:
@@ -227,27 +223,6 @@ def _evidence(measured: tuple[Measured, ...]) -> Table:
     return table
 
 
-def _sentence(event: Event) -> str | None:
-    """Say what a rare event means, or None for one that needs no words here."""
-    match event:
-        case Notice():
-            return event.text
-        case RateLowered():
-            return f"the rate was lowered to {event.factor:g} of its peak: the loss stands still"
-        case WarmupDecided() if event.action != "hurried":  # that is for the log
-            return f"warmup {event.action} at {event.share:.0%} of the peak, step {event.step}: {event.reason}"
-        case LayersThawed():
-            return f"{', '.join(event.names)} thawed in step {event.step}: {event.num_trainable:,} parameters train"
-        case LayersHalted():
-            return f"{', '.join(event.names)} frozen in step {event.step}: {event.num_trainable:,} parameters train"
-        case StoppedEarly():
-            return f"stopped early: {event.reason}"
-        case Tested():
-            return f"test part, best weights: accuracy {_share(event.evaluation.metrics.accuracy)}"
-        case _:
-            return None
-
-
 def clock(seconds: float) -> str:
     """Write a duration as people read it: 42 s, 3:07, 1:02:03."""
     if seconds < 60:
@@ -259,7 +234,3 @@ def clock(seconds: float) -> str:
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"

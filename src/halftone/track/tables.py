@@ -38,6 +38,7 @@ RESULTS = (
     "best",
     "train_seconds",
     "data_wait_seconds",
+    "num_parts",
 )
 STEPS = (
     "tried",
@@ -206,6 +207,7 @@ def epoch_numbers(event: EpochDone) -> dict[str, float | None]:
         int(event.improved),
         round(event.train_seconds, 3),
         round(event.data_wait_seconds, 3),
+        event.num_parts,
     )
     return dict(zip(RESULTS, values, strict=True))
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halftone.loop.step import even_parts
+from halftone.loop.passes import even_parts
 
 
 @given(st.integers(1, 5000), st.integers(1, 300))
