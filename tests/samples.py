@@ -1,6 +1,7 @@
 """Small data for tests: pictures whose class can be seen, and folders of them."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,10 @@ def numbers(folder: Path, table: str) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k not in timed} for row in read_table(folder / table)]
 
 
-def stopped_and_resumed(recipe: Any, folder: Path, stop_at: int) -> None:
-    """Train, stop after a step as a signal would, and go on to the end."""
+def stopped_and_resumed(
+    recipe: Any, folder: Path, stop_at: int, *, model: Any = None, between: Callable[[], None] = lambda: None
+) -> None:
+    """Train, stop after a step as a signal would, and go on to the end; `between` happens before that."""
     stop = StopRequest()
 
     class Stopper:
@@ -96,5 +99,6 @@ def stopped_and_resumed(recipe: Any, folder: Path, stop_at: int) -> None:
             pass
 
     with pytest.raises(Interrupted):
-        train(recipe, listeners=[Stopper()], stop=stop)
-    resume(folder)
+        train(recipe, listeners=[Stopper()], stop=stop, model=model)
+    between()
+    resume(folder, model=model)

@@ -13,7 +13,6 @@ from halftone.loop.events import BatchDivided, EpochDone, EvaluationDivided, Loo
 from halftone.loop.session import Session
 from halftone.loop.state import Progress
 from halftone.loop.train import train
-from halftone.optim.loss import main_output
 from loop.small_sessions import BATCH, bits, session_of
 
 ON_CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -169,7 +169,7 @@ def _copied(tree: Any) -> Any:
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("alloc: not enough memory")]
 )
-def test_D9_memory_that_runs_out_is_said_with_a_way_out(tiny: Path, tmp_path: Path, error: Exception) -> None:
+def test_D9_memory_that_does_not_suffice_for_two_images_is_said(tiny: Path, tmp_path: Path, error: Exception) -> None:
     class Greedy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -183,7 +183,7 @@ def test_D9_memory_that_runs_out_is_said_with_a_way_out(tiny: Path, tmp_path: Pa
 
     with pytest.raises(ResourceError, match="out of memory") as caught:
         list(training(wish(tiny, tmp_path / "runs"), model=Greedy()))
-    assert "--accumulate 2" in caught.value.hint
+    assert "smaller --size" in caught.value.hint
     assert list((tmp_path / "runs").glob("*/checkpoints/*.safetensors"))
 
 

@@ -23,6 +23,8 @@ _RAN_OUT = (
     "std::bad_alloc",  # any library in C++
     "out of memory",  # the driver itself, and MPS
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "could not create a primitive",  # oneDNN, which gives no reason: where it cannot compute, torch does not ask it
+    "could not execute a primitive",
 )
 """What a RuntimeError says when there was no memory."""
 

@@ -4,7 +4,7 @@ import csv
 from typing import TextIO
 
 from halftone.base.errors import printable
-from halftone.run.events import Event, Started, StepTaken
+from halftone.run.events import Event, Started
 from halftone.run.folder import RunFolder
 from halftone.track.wording import sentence
 
@@ -21,11 +21,8 @@ class Notices:
 
     def hear(self, event: Event) -> None:
         """Take one event."""
-        if isinstance(event, StepTaken):
-            self._tried = event.tried
-            return
+        self._tried = getattr(event, "tried", self._tried)  # several events say it
         if isinstance(event, Started):
-            self._tried = event.tried
             self._file = _open(event.folder)
         text = sentence(event)
         if text is not None and self._file is not None:
