@@ -305,16 +305,19 @@ def test_layers_that_match_nothing_are_refused_before_anything_is_measured(
 
 
 @pytest.mark.parametrize("mode", ["fp16", "fp16-true"])
-def test_fp16_on_a_cpu_is_refused_but_forced_or_rehearsed(tiny: Path, tmp_path: Path, mode: str) -> None:
+def test_F4_fp16_on_a_cpu_is_refused_but_forced_or_rehearsed(tiny: Path, tmp_path: Path, mode: str) -> None:
     with pytest.raises(RecipeError, match=f"precision.mode = {mode} on a CPU: it is emulated there") as caught:
         make_plan(wish(tiny, tmp_path, precision=mode))
     assert "--precision.emulate fp16" in caught.value.hint
-    assert make_plan(wish(tiny, tmp_path, precision=mode, force=True)).plan.settled.precision.mode == mode
+    forced = make_plan(wish(tiny, tmp_path, precision=mode, force=True)).plan
+    assert forced.settled.precision.mode == mode
+    said = [choice.reason for choice in forced.choices if choice.setting == "precision.mode"]
+    assert said == ["forced, on a CPU: it is emulated there, 12 to 31 times slower than fp32"]
     plan = make_plan(wish(tiny, tmp_path, precision={"mode": "auto", "emulate": "fp16"})).plan
     assert (plan.settled.precision.mode, plan.settled.precision.emulate) == ("fp16", "fp16")
 
 
-def test_instructions_for_fp16_in_a_cpu_are_not_enough(
+def test_F4_instructions_for_fp16_in_a_cpu_are_not_enough(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = DeviceFacts("cpu", "a new CPU", frozenset({"fp32", "bf16", "fp16"}))

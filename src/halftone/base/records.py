@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from halftone.base.errors import RecipeError, closest
 from halftone.base.files import write_text
+from halftone.version import __version__
 
 Auto = Literal["auto"]
 """A setting that the plan decides."""
@@ -209,6 +210,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(f"{path} must hold a mapping of settings, such as 'epochs: 10'")
     return values
+
+
+def refuse_newer(values: Mapping[str, Any], source: str) -> None:
+    """Refuse settings that a newer major version wrote, which says so under `halftone`.
+
+    Raises:
+        RecipeError: naming both versions.
+    """
+    written = str(values.get("halftone", __version__))
+    major, own = (version.partition(".")[0] for version in (written, __version__))
+    if not major.isdecimal():
+        raise RecipeError(f"{source}: halftone = {written!r}: it must be a version, such as {__version__}")
+    if int(major) > int(own):
+        raise RecipeError(
+            f"{source} was written by halftone {written}, and this is {__version__}, which cannot know what is in it",
+            hint=f"install that version: pip install 'halftone>={major}'",
+        )
 
 
 def to_yaml(record: Record) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from halftone.base.errors import RecipeError
-from halftone.base.records import Record, nested_record, read_yaml
+from halftone.base.records import Record, nested_record
 from halftone.comparison.records import Variant
-from halftone.run.recipe import SHORT_NAMES, Recipe, merge
+from halftone.run.recipe import SHORT_NAMES, Recipe, merge, recipe_file
 
 FILE = "recipe"
 """The setting that stands for a whole recipe file."""
@@ -109,7 +109,7 @@ def recipe_of(base: Mapping[str, Any], variant: Variant, *, seed: int) -> Recipe
     try:
         for name, value in variant.changes.items():
             if name == FILE:
-                values = merge(read_yaml(Path(value)), values)
+                values = merge(recipe_file(Path(value)), values)
         for name, value in variant.changes.items():
             if name != FILE:
                 values = merge(values, _nested(name, value))

@@ -111,6 +111,28 @@ class Unreadable:
 
 
 @dataclass(slots=True)
+class BatchLeftOut:
+    """Of a batch, less than two images can be read, so there was no update; it counts as tried."""
+
+    tried: int
+    """Updates tried so far, this one included."""
+
+
+@dataclass(slots=True)
+class GradientsVanished:
+    """The gradients of many steps in a row were exactly zero, as far as was looked."""
+
+    tried: int
+    """Updates tried so far."""
+    num_steps: int
+    """How long this has been so, at least."""
+    half: bool
+    """Whether they were computed in fp16, where what is below 6e-8 is zero."""
+    loss_scale: Tensor | None
+    """[], or None where the loss is not scaled."""
+
+
+@dataclass(slots=True)
 class Evaluating:
     """Progress of an evaluation."""
 
@@ -170,6 +192,8 @@ LoopEvent = (
     | LayersThawed
     | LayersHalted
     | Unreadable
+    | BatchLeftOut
+    | GradientsVanished
     | Evaluating
     | EpochDone
     | RateLowered

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from halftone.loop.arriving import Arriving, Tried
 from halftone.loop.session import Session
+from halftone.loop.vanishing import Vanishing
 
 _UNSAVED = {"saved": False}
 
@@ -55,6 +56,8 @@ class Progress:
     """Pieces that each part of a batch is divided into, since memory ran out."""
     evaluated_at_once: int = 0
     """Images per pass in evaluation, since memory ran out there; 0 for as many as the plan says."""
+    vanishing: Vanishing = field(default_factory=Vanishing, metadata=_UNSAVED)
+    """Looks out for gradients that are zero."""
     under_way: deque[Tried] = field(default_factory=deque, metadata=_UNSAVED)
     """Steps of which the host has not heard yet whether they were applied."""
     last_applied: bool = field(default=False, metadata=_UNSAVED)

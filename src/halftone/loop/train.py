@@ -12,9 +12,11 @@ from halftone.loop.blame import blame
 from halftone.loop.evaluate import Evaluation, evaluate, nothing_seen
 from halftone.loop.events import (
     BatchDivided,
+    BatchLeftOut,
     EpochDone,
     Evaluating,
     EvaluationDivided,
+    GradientsVanished,
     LayersHalted,
     LayersThawed,
     LoopEvent,
@@ -28,6 +30,8 @@ from halftone.loop.passes import even_parts
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, settle
 from halftone.loop.step import StepResult, update
+from halftone.loop.vanishing import VANISHED
+from halftone.precision.config import lowered
 from halftone.system.memory import peak_bytes
 
 
@@ -69,6 +73,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
         if len(batch.labels) < min(2, session.batch_size):  # what is left of a batch of broken images
             progress.batch += 1
             progress.tried += 1
+            yield BatchLeftOut(progress.tried)
             continue
         if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
             yield from _change_frozen(session, progress)
@@ -101,6 +106,9 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             seconds=progress.seconds,
             update_ratio=result.update_ratio,
         )
+        if result.grad_norm is not None and progress.vanishing.look(progress.tried, result.grad_norm):
+            half = lowered(session.precision.mode) == "fp16"
+            yield GradientsVanished(progress.tried, VANISHED, half, session.precision.scale)
         _refuse_divergence(session, progress, batch, max_skipped)
     clock = time.perf_counter()
     settle(session, progress)

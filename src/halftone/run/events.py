@@ -10,9 +10,11 @@ from halftone.data.labelled import Labelled
 from halftone.loop.evaluate import Evaluation
 from halftone.loop.events import (
     BatchDivided,
+    BatchLeftOut,
     EpochDone,
     Evaluating,
     EvaluationDivided,
+    GradientsVanished,
     LayersHalted,
     LayersThawed,
     LoopEvent,
@@ -29,6 +31,7 @@ from halftone.run.plan.record import Plan
 
 __all__ = [
     "BatchDivided",
+    "BatchLeftOut",
     "BestSaved",
     "CheckpointDue",
     "CheckpointSaved",
@@ -38,6 +41,7 @@ __all__ = [
     "Event",
     "Finished",
     "FirstBatch",
+    "GradientsVanished",
     "Judged",
     "LayersHalted",
     "LayersThawed",

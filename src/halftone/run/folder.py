@@ -14,7 +14,7 @@ from typing import Any
 
 from halftone.base.errors import ModelFileError, RecipeError, ResourceError
 from halftone.base.files import storage_error, write_json
-from halftone.base.records import read_yaml, write_yaml
+from halftone.base.records import read_yaml, refuse_newer, write_yaml
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.version import __version__
@@ -136,7 +136,8 @@ class RunFolder:
 
     def write_plan(self, plan: Plan, environment: Mapping[str, Any]) -> None:
         """Write the wish, the decisions and the surroundings."""
-        write_yaml(self.recipe, plan.asked.model_dump(mode="json", exclude_unset=True))
+        asked = plan.asked.model_dump(mode="json", exclude_unset=True)
+        write_yaml(self.recipe, {"halftone": plan.halftone, **asked})
         write_yaml(self.plan, plan.to_mapping())
         write_json(self.environment, dict(environment))
 
@@ -145,18 +146,25 @@ class RunFolder:
 
         Raises:
             ModelFileError: there is none, or it was changed to something that is no plan.
+            RecipeError: a newer major version wrote it.
         """
         if not self.plan.is_file():
             raise ModelFileError(f"{self.path} is not a run folder: it has no plan.yaml", hint="name a folder of a run")
-        made_by: object = __version__
         try:
             values = read_yaml(self.plan)
-            made_by = values.get("halftone")
+        except RecipeError as error:
+            raise _no_plan(error, made_by=__version__) from error
+        refuse_newer(values, str(self.plan))
+        try:
             return Plan.parse(values, source=str(self.plan))
         except RecipeError as error:
-            other = "" if made_by == __version__ else f" (made by halftone {made_by}; this is {__version__})"
-            hint = "go on with the version that made it" if other else error.hint
-            raise ModelFileError(f"the plan cannot be read: {error}{other}", hint=hint) from error
+            raise _no_plan(error, made_by=values.get("halftone")) from error
+
+
+def _no_plan(error: RecipeError, *, made_by: object) -> ModelFileError:
+    other = "" if made_by == __version__ else f" (made by halftone {made_by}; this is {__version__})"
+    hint = "go on with the version that made it" if other else error.hint
+    return ModelFileError(f"the plan cannot be read: {error}{other}", hint=hint)
 
 
 def create_folder(recipe: Recipe, *, model: str) -> RunFolder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from halftone.base.records import Auto, Record, nested_record, read_yaml
+from halftone.base.records import Auto, Record, nested_record, read_yaml, refuse_newer
 from halftone.data.config import AugmentConfig, DataConfig
 from halftone.models.config import ModelConfig
 from halftone.optim.config import LossConfig, OptimizerConfig
@@ -186,6 +186,17 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     Raises:
         RecipeError: the file or a setting in it is wrong.
     """
-    values = read_yaml(path)
+    values = recipe_file(path)
     Recipe.parse(values, source=str(path))  # so that a fault of the file is blamed on the file
     return Recipe.parse(merge(values, changes or {}))
+
+
+def recipe_file(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML file of a recipe, without the version that wrote it, if it says one.
+
+    Raises:
+        RecipeError: the file is wrong, or a newer major version wrote it.
+    """
+    values = read_yaml(path)
+    refuse_newer(values, str(path))
+    return {name: value for name, value in values.items() if name != "halftone"}

@@ -2,7 +2,9 @@
 
 from halftone.loop.events import (
     BatchDivided,
+    BatchLeftOut,
     EvaluationDivided,
+    GradientsVanished,
     LayersHalted,
     LayersThawed,
     RateLowered,
@@ -22,6 +24,10 @@ def sentence(event: Event) -> str | None:
         case EvaluationDivided():
             at_once = f"at most {event.at_once} of the {event.part} images pass through the network at once from now on"
             return f"memory ran out in an evaluation: {at_once} ({event.shortage})"
+        case BatchLeftOut():
+            return f"step {event.tried} was left out: less than two images of its batch can be read"
+        case GradientsVanished():
+            return _vanished(event)
         case RateLowered():
             return f"the rate was lowered to {event.factor:g} of its peak: the loss stands still"
         case WarmupDecided() if event.action != "hurried":  # that is for the log
@@ -48,6 +54,17 @@ def _divided(event: BatchDivided) -> str:
     if event.normalised:
         said += "; batch normalisation sees the parts, not the batch, so the arithmetic is not that of before"
     return f"{said} ({event.shortage})"
+
+
+def _vanished(event: GradientsVanished) -> str:
+    """Say what it means that all gradients are zero, and what helps."""
+    said = f"the gradients have been exactly zero for {event.num_steps} steps, so nothing is learned"
+    if event.half and event.loss_scale is None:
+        return f"{said}: they underflow fp16; --precision.scaling dynamic lifts them"
+    if event.half:
+        scale = float(event.loss_scale) if event.loss_scale is not None else 1.0
+        return f"{said}: they underflow fp16 at a loss scale of {scale:g}; a larger --precision.scale, or bf16, helps"
+    return f"{said}: `halftone diagnose weights` shows where they get lost"
 
 
 def share(value: float | None) -> str:

@@ -91,6 +91,9 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     batches = opened.facts.num_train // batch
     total = batches * decided(recipe.epochs)
     total = total if recipe.max_steps is None else min(total, recipe.max_steps)
+    left_over = opened.facts.num_train % batch
+    if left_over:
+        notes.note("batches_per_epoch", batches, decide.left_over(left_over, batch))
     _check_warmup(recipe, batches, total)
     schedule = build_schedule(recipe.warmup, recipe.decay, steps_per_epoch=batches, total_steps=total)
     small = network.spec.size <= decide.SMALL_SIDE

@@ -172,14 +172,16 @@ def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.
     asked = recipe.precision
     mode = asked.mode
     slow = mode in ("fp16", "fp16-true") and facts.kind == "cpu"
-    if slow and asked.emulate is None and not recipe.force:
+    if slow and asked.emulate is None:
         why = "it is emulated there, 12 to 31 times slower than fp32"
         if "fp16" in facts.native:
             why = "its instructions are there, but PyTorch's backward pass is still far slower than in fp32"
-        raise RecipeError(
-            f"precision.mode = {mode} on a CPU: {why}",
-            hint="use --precision bf16 or fp32, or rehearse it: --precision.emulate fp16; --force runs it all the same",
-        )
+        if not recipe.force:
+            hint = (
+                "use --precision bf16 or fp32, or rehearse it: --precision.emulate fp16; --force runs it all the same"
+            )
+            raise RecipeError(f"precision.mode = {mode} on a CPU: {why}", hint=hint)
+        notes.note("precision.mode", mode, f"forced, on a CPU: {why}")
     if mode == "tf32" and "tf32" not in facts.native:
         raise RecipeError(
             f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
