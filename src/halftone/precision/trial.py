@@ -19,11 +19,15 @@ from halftone.precision.formats import autocast_dtype
 from halftone.precision.policy import clear_policy
 from halftone.precision.verbs import Precision
 from halftone.system.device import wait_for
+from halftone.system.memory import peak_bytes, restart_peak
 
 Loss = Callable[[Any, Tensor], Tensor]
 _STEPS_IN_BUDGET = 60
 """A batch of which so many steps do not fit into the budget is probed in part."""
 _SMALLEST_PART = 4
+_OVER_KEPT = 1.25
+"""The peak of a step on a CPU, beyond weights and gradients, over what the forward pass keeps: at most 1.05 in
+`benchmarks.step_memory`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,16 @@ class Candidate:
     def config(self) -> PrecisionConfig:
         """Return it as it would be asked for."""
         return PrecisionConfig(mode=self.mode, layers=self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """What a training step takes in memory, in bytes."""
+
+    fixed: int
+    """Whatever the batch: gradients and workspace. Weights, the optimizer's state and averages come on top."""
+    per_image: int
+    """For each image in a pass."""
 
 
 class Trial:
@@ -102,6 +116,36 @@ class Trial:
             total = sum(kept.values())
         del loss
         return total
+
+    def memory(self, config: PrecisionConfig, *, few: int) -> StepMemory:
+        """Weigh a step: by the peaks of two sizes where the device counts its memory, by what is kept elsewhere.
+
+        Args:
+            config: the precision.
+            few: images in the smaller of both; the larger is the whole batch.
+        """
+        images, targets = self._images, self._targets
+        weights = sum(parameter.numel() * 4 for parameter in self._model.parameters())
+        try:
+            if self._device.type not in ("cuda", "xpu"):
+                self._images, self._targets = images[:few], targets[:few]
+                kept = self.activation_bytes(config) // few
+                return StepMemory(2 * weights, int(kept * _OVER_KEPT))
+            self.seconds(config)  # libraries take what they need in the first one
+            whole = self._peak(config)
+            self._images, self._targets = images[:few], targets[:few]
+            part = self._peak(config)
+        finally:
+            self._images, self._targets = images, targets
+        per_image = max(1, -(-(whole - part) // (len(images) - few)))
+        return StepMemory(max(2 * weights, part - few * per_image), per_image)
+
+    def _peak(self, config: PrecisionConfig) -> int:
+        """Return the bytes that a step takes at most beyond what is held before it."""
+        wait_for(self._device)
+        before = restart_peak(self._device)
+        self.seconds(config)
+        return peak_bytes(self._device) - before
 
     def inputs(self, config: PrecisionConfig, wanted: Callable[[nn.Module], bool]) -> dict[str, Tensor]:
         """Return the first input of each layer that is wanted, by name, as it came in one forward pass."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from halftone.base.records import Auto, Record, nested_record, read_yaml, refuse_newer
+from halftone.base.records import Auto, Record, decided, nested_record, read_yaml, refuse_newer
 from halftone.data.config import AugmentConfig, DataConfig
 from halftone.models.config import ModelConfig
 from halftone.optim.config import LossConfig, OptimizerConfig
@@ -113,8 +113,8 @@ class Recipe(Record):
     """Stop after this many optimizer steps, even within an epoch."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = "auto"
     """Images per optimizer step."""
-    accumulate: int = Field(default=1, ge=1, le=10_000)
-    """Parts in which a batch passes through the network, to save memory."""
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] | Auto = "auto"
+    """Parts in which a batch passes through the network, to save memory. auto is as many as it takes to fit."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides the starting weights, the order of the images and their random changes."""
     device: str = "auto"
@@ -139,7 +139,8 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _whole_parts(self) -> Self:
-        if self.batch_size != "auto" and self.accumulate > self.batch_size:
+        asked = "auto" not in (self.batch_size, self.accumulate)
+        if asked and decided(self.accumulate) > decided(self.batch_size):
             raise ValueError(
                 f"accumulate = {self.accumulate} is more than batch_size = {self.batch_size}: a part would be empty"
             )

@@ -97,7 +97,7 @@ def build_session(prepared: Prepared) -> Session:
         prepare=_keep if channels_last else _plain_layout,
         validation=evaluation_set(plan, prepared.validation, device),
         batch_size=batch,
-        parts=recipe.accumulate,
+        parts=decided(recipe.accumulate),
         batches_per_epoch=plan.batches_per_epoch,
         epochs=decided(recipe.epochs),
         max_batches=plan.total_steps,

@@ -180,7 +180,7 @@ def _restore(run: _Run, state: dict[str, Any], checkpoint: Path) -> None:
 
 def _smaller(plan: Plan) -> str:
     """Say what helps when memory runs out."""
-    parts = 2 * plan.settled.accumulate
+    parts = 2 * decided(plan.settled.accumulate)
     return f"--accumulate {parts} takes less of it and keeps the batch; a smaller --batch-size or --size, too"
 
 

@@ -38,6 +38,13 @@ def peak_bytes(device: torch.device) -> int:
     return process_peak_bytes()
 
 
+def restart_peak(device: torch.device) -> int:
+    """Let a GPU count its peak anew, and return the bytes that are held now."""
+    module = torch.get_device_module(device)
+    module.reset_peak_memory_stats(device)
+    return module.memory_allocated(device)
+
+
 def process_peak_bytes() -> int:
     """Return the largest memory that this process has held so far."""
     try:  # on Linux, what getrusage says of a young process is the peak of the one that started it

@@ -178,11 +178,6 @@ def batch_size(num_train: int, *, size: int, device: str) -> Decision[int]:
     return Decision(chosen, f"{num_train} images are few: a small batch gives more steps")
 
 
-def left_over(count: int, batch: int) -> str:
-    """Say what happens to the images of an epoch that do not fill a batch."""
-    return f"{count} image{'s' if count > 1 else ''} less than a batch of {batch} left over, others in each epoch"
-
-
 def epochs(num_train: int, *, size: int, has_weights: bool) -> Decision[int]:
     """Choose how often to pass over the images."""
     if has_weights:

@@ -17,13 +17,16 @@ from halftone.data.open import settled_source
 from halftone.data.survey import Fault, Survey
 from halftone.models.built import Built
 from halftone.models.small import is_small
+from halftone.precision.config import PrecisionConfig
 from halftone.run.plan import decide
 from halftone.run.plan.data import OpenedData, open_data
+from halftone.run.plan.decide import Decision
 from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.pictures import settle_cache
-from halftone.run.plan.precision import choose_precision
+from halftone.run.plan.precision import ChosenPrecision, choose_precision
 from halftone.run.plan.record import Plan
+from halftone.run.plan.room import choose_parts
 from halftone.run.plan.schedule import scaled_rate, settle_schedule
 from halftone.run.recipe import Recipe
 from halftone.schedule.build import build_schedule
@@ -83,21 +86,17 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
     recipe = settle_cache(recipe, opened.train, opened.survey, network.spec, notes, free_memory=free)
     recipe = recipe.replaced(threads=threads, device=str(device))
     laps.lap("network")
-    precision = choose_precision(recipe, network, opened, facts, device, notes)
+    recipe, precision = _settle_precision(recipe, network, opened, facts, device, notes)
     laps.lap("precision")
-    recipe = recipe.replaced(precision=precision.config)
 
     batch = decided(recipe.batch_size)
     batches = opened.facts.num_train // batch
     total = batches * decided(recipe.epochs)
     total = total if recipe.max_steps is None else min(total, recipe.max_steps)
-    left_over = opened.facts.num_train % batch
-    if left_over:
-        notes.note("batches_per_epoch", batches, decide.left_over(left_over, batch))
     _check_warmup(recipe, batches, total)
     schedule = build_schedule(recipe.warmup, recipe.decay, steps_per_epoch=batches, total_steps=total)
     small = network.spec.size <= decide.SMALL_SIDE
-    evaluation = min(opened.facts.num_validation, 1024 if small else max(64, batch // recipe.accumulate))
+    evaluation = min(opened.facts.num_validation, 1024 if small else max(64, batch // decided(recipe.accumulate)))
     kept = opened.facts.num_validation * network.spec.size**2 * network.spec.channels
     plan = Plan(
         halftone=__version__,
@@ -185,6 +184,7 @@ def _settle_training(
         notes.note("batch_size", num_train, f"{batch} was asked, but there are only {num_train} training images")
         batch = num_train
     _check_batch(recipe, batch, network)
+    _note_left_over(num_train, batch, notes)
     passes = decide.epochs(num_train, size=size, has_weights=trained)
     epochs = notes.settle("epochs", recipe.epochs, passes)
     asked = recipe.optimizer
@@ -223,8 +223,27 @@ def _settle_training(
     )
 
 
+def _settle_precision(
+    recipe: Recipe, network: Network, opened: OpenedData, facts: DeviceFacts, device: torch.device, notes: Notebook
+) -> tuple[Recipe, ChosenPrecision]:
+    """Settle the precision, and in how many parts a batch fits into memory in it."""
+    if recipe.accumulate != "auto":
+        precision = choose_precision(recipe, network, opened, facts, device, notes)
+        return recipe.replaced(precision=precision.config), precision
+    measures = recipe.precision.mode == "auto"
+    parts = Decision(1, "")
+    if measures:  # in parts that fit, in fp32, which takes the most
+        parts = choose_parts(recipe, network, opened.train, device, PrecisionConfig(mode="fp32"))
+    divided = recipe.replaced(accumulate=parts.value)
+    precision = choose_precision(divided, network, opened, facts, device, notes)
+    if not measures or (parts.value > 1 and precision.config.mode != "fp32"):
+        parts = choose_parts(recipe, network, opened.train, device, precision.config)
+    accumulate = notes.settle("accumulate", "auto", parts)
+    return recipe.replaced(precision=precision.config, accumulate=accumulate), precision
+
+
 def _check_batch(recipe: Recipe, batch: int, network: Network) -> None:
-    if recipe.accumulate > batch:
+    if recipe.accumulate != "auto" and recipe.accumulate > batch:
         raise RecipeError(
             f"accumulate = {recipe.accumulate} is more than the batch of {batch} images: a part would be empty",
             hint=f"at most {max(1, batch // 2)} parts of two images, or a larger --batch-size",
@@ -235,6 +254,15 @@ def _check_batch(recipe: Recipe, batch: int, network: Network) -> None:
             f"batch_size = 1: {network.name} has batch normalisation, which needs two images or more",
             hint="--batch-size 2 or more, or a network without it, such as vit_b_16 or convnext_tiny",
         )
+
+
+def _note_left_over(num_train: int, batch: int, notes: Notebook) -> None:
+    """Say what happens to the images of an epoch that do not fill a batch."""
+    count = num_train % batch
+    if count:
+        images = f"{count} image{'s' if count > 1 else ''}"
+        said = f"{images} less than a batch of {batch} left over, others in each epoch"
+        notes.note("batches_per_epoch", num_train // batch, said)
 
 
 def _check_warmup(recipe: Recipe, batches: int, total: int) -> None:

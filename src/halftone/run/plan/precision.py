@@ -107,7 +107,7 @@ def _found(
     recipe: Recipe, network: Network, opened: OpenedData, device: torch.device, modes: tuple[Mode, ...]
 ) -> tuple[Finding, float, bool]:
     """Return what a probe finds or found before, the seconds to decode an image, and whether it was found before."""
-    part = -(-decided(recipe.batch_size) // recipe.accumulate)
+    part = -(-decided(recipe.batch_size) // decided(recipe.accumulate))
     with _threads(decided(recipe.threads), device):
         model = copy.deepcopy(network.built.module)
         stand_still(network.built, recipe.weights, module=model)
@@ -122,7 +122,7 @@ def _found(
         criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
         size, step = affordable(model, batch.images, batch.targets, criterion, seconds=_budget(recipe, device))
         steps = decided(recipe.epochs) * (opened.facts.num_train // decided(recipe.batch_size))
-        steps = min(steps, recipe.max_steps or steps) * recipe.accumulate
+        steps = min(steps, recipe.max_steps or steps) * decided(recipe.accumulate)
         seconds = min(_budget(recipe, device), 0.5 + _SHARE_OF_RUN * steps * step)
         if known is not None and seconds < _MORE_TIME * known.budget:
             return known, batch.seconds, True
