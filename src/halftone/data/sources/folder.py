@@ -63,7 +63,7 @@ def _open_part(
     root: Path, part: Path, known: tuple[str, ...] | None, max_pixels: int
 ) -> tuple[FileImages, tuple[str, ...]]:
     """List one part; `known` are the classes of the training part, or None for that part itself."""
-    folders = {name: normalize("NFC", name) for name in _folders(part)}  # one system's "é" is another's "e" and accent
+    folders = {name: _class_name(name) for name in _folders(part)}
     if not folders:
         raise DataError(f"{part} has no class folders", hint=_ONE_PER_CLASS)
     classes = tuple(sorted(set(folders.values()))) if known is None else known
@@ -84,6 +84,12 @@ def _open_part(
         labels += [classes.index(name)] * len(images)
     source = FileImages(root, tuple(paths), np.array(labels, dtype=np.int64), classes, max_pixels)
     return source, _notes(source, part.name, others)
+
+
+def _class_name(folder: str) -> str:
+    """Return a folder's name as text: UTF-8 whatever the locale says, what is none escaped, and accents in one form."""
+    text = os.fsencode(folder).decode("utf-8", "surrogateescape")
+    return normalize("NFC", printable(text))  # one system's "é" is another's "e" and accent
 
 
 def _notes(source: FileImages, part: str, others: list[str]) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ def _rows(path: Path) -> Iterator[_Row]:
                     raise DataError(f"{where}: it needs a path and a label, and no further fields")
                 if split not in _SPLITS:
                     raise DataError(f"{where}: split = '{split}': it must be train, val or test")
-                yield _Row(reader.line_num, name, label, _SPLITS[split])
+                # the table is in UTF-8, and so are file names, whatever the locale says
+                yield _Row(reader.line_num, os.fsdecode(name.encode()), label, _SPLITS[split])
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}", hint="save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from halftone.base.errors import DataError, HalftoneError
+from halftone.base.errors import DataError, HalftoneError, ResourceError
 from halftone.data.labelled import Labelled, Parts
 from halftone.data.sources.arrays import ArrayImages, from_arrays
 from halftone.data.sources.files import FileImages
@@ -123,10 +123,14 @@ def open_torchvision(name: str, root: Path | None, *, download: bool, max_pixels
 
     Raises:
         DataError: it is not below the root, or damaged, or could not be downloaded.
+        ResourceError: no root was named, and the user has no home that the usual one lies in.
     """
     from torchvision import datasets
 
-    place = (root or CACHE).expanduser().resolve()
+    try:
+        place = (root or CACHE).expanduser().resolve()
+    except RuntimeError as error:
+        raise ResourceError(f"{name}: there is no home folder for {CACHE}", hint="name one: --data.root DIR") from error
     try:
         if download:
             place.mkdir(parents=True, exist_ok=True)
