@@ -1,5 +1,6 @@
 """The two feeds: the same images in any order asked for, with any number of threads, from any point of an epoch."""
 
+import re
 import threading
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
+from halftone.data import streaming
 from halftone.data.config import DataConfig
 from halftone.data.feed import Batch, Feed
 from halftone.data.fit import fit
@@ -23,7 +25,7 @@ from halftone.data.sources.arrays import ArrayImages, from_arrays
 from halftone.data.sources.dataset import DatasetImages
 from halftone.data.streaming import AHEAD, RandomBox, StreamingFeed, decode_all
 from pictures import encoded, noise, write
-from samples import stripes
+from samples import stripes, write_folder
 
 CPU = torch.device("cpu")
 SPEC = InputSpec(size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -150,16 +152,51 @@ def test_A34_a_file_that_vanishes_in_the_middle_of_an_epoch(tmp_path: Path) -> N
     assert sum(len(batch.labels) for batch in rest) == 7
 
 
-def test_D12_a_fault_of_the_program_reaches_the_caller() -> None:
+def test_D12_a_fault_of_the_program_reaches_the_caller_and_names_the_image() -> None:
+    """From a thread or not, at once, and no thread stays behind."""
+
     class Broken(list[Any]):
         def __getitem__(self, index: Any) -> Any:
             raise AttributeError("typo")
 
     source = DatasetImages(Broken([1, 2]), np.zeros(2, dtype=np.int64), ("a",))
     for workers in (0, 2):
-        with pytest.raises(AttributeError, match="typo"):
+        with pytest.raises(AttributeError, match="typo") as caught:
             gathered(StreamingFeed(source, SPEC, CPU, workers=workers), [0, 1])
+        assert caught.value.__notes__ == ["while reading item-00000"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_D12_a_fault_of_the_program_is_named_with_its_image_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from halftone.cli.main import main
+
+    def broken(*_: Any) -> Any:
+        raise AttributeError("typo")
+
+    write_folder(tmp_path / "set", train=24, val=6)
+    monkeypatch.setattr(streaming, "cut", broken)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--model", "cnn", "--data.feed", "streaming", "--data.cache", "off", "--lr", "0.1", "--precision", "fp32"]
+    assert main(["train", "set", *flags, "--batch-size", "4", "--warmup", "0it"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"error: AttributeError: typo \(while reading (train|val)/(across|aslant|down)/\d+\.png\)", said)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what a process has open")
+def test_D11_D13_decoding_starts_no_process_and_takes_no_shared_memory(photos: Labelled) -> None:
+    """So there is no worker that could be killed alone, and no /dev/shm that could be too small."""
+
+    def children() -> str:
+        return "".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+
+    before, decoding = children(), set[str]()
+    for _ in StreamingFeed(photos, SPEC, CPU, workers=2).batches(np.arange(21), 3):
+        decoding |= {thread.name for thread in threading.enumerate() if thread.name.startswith("decode")}
+        assert children() == before
+        assert "/dev/shm" not in Path("/proc/self/maps").read_text()
+    assert len(decoding) == 2
 
 
 def test_a_feed_that_is_left_stops_its_threads(photos: Labelled) -> None:

@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: people get one line, --debug gives the rest
         if debug:
             traceback.print_exc()
-        _complain(f"{type(error).__name__}: {error}", "this is a fault of halftone's; --debug shows where")
+        where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        _complain(f"{type(error).__name__}: {error}{where}", "this is a fault of halftone's; --debug shows where")
         return 1
     return result if isinstance(result, int) else 0
 

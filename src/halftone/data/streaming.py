@@ -134,6 +134,9 @@ class StreamingFeed:
                 batch[row] = cut(self._source, index, self._spec, choose)
         except UnreadableImage as error:
             return Fault(index, self._source.name(index), str(error))
+        except Exception as error:  # a fault of the program, or of the user's own data set: it ends the run
+            error.add_note(f"while reading {self._source.name(index)}")
+            raise
         return None
 
     def _finish(self, pending: "_Pending") -> Batch:
