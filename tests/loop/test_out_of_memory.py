@@ -48,8 +48,13 @@ class Narrow(nn.Module):
 
 
 def narrow(session: Session, layer: Narrow) -> Session:
-    """The session with a layer that lacks memory at its end, behind dropout, and dropout in it."""
-    model = nn.Sequential(session.model, nn.Dropout(0.4), layer)
+    """The session with dropout at its end, and a layer behind it that lacks memory.
+
+    If it is to fail in the backward pass, it lies in the middle: there the head has its gradient, and the convolution has none yet.
+    """
+    model = nn.Sequential(session.model, nn.Dropout(0.4), nn.Identity() if layer.backward else layer)
+    assert isinstance(session.model, nn.Sequential)
+    session.model.insert(3, layer if layer.backward else nn.Identity())
     return replace(session, model=model, forward=model)
 
 

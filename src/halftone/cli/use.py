@@ -69,6 +69,9 @@ def evaluate(
         _say(note)
     for fault in found.evaluation.faults:
         _say(f"note: left out, cannot be read: {fault.name}: {fault.reason}")
+    if found.evaluation.shortage:
+        at_once = f"at most {found.evaluation.at_once} images passed through the network at once"
+        _say(f"note: memory ran out ({found.evaluation.shortage}): {at_once}")
     if json:
         print(json_module.dumps({"part": found.part, **found.metrics.model_dump(mode="json")}))
         return 0
@@ -160,9 +163,12 @@ def _files(names: tuple[str, ...]) -> Iterator[str]:
         if not folder.is_dir():
             yield name
             continue
-        inside = [path for path in walk(folder) if Path(path).suffix.lower() in EXTENSIONS]
+        files = list(walk(folder))
+        inside = [path for path in files if Path(path).suffix.lower() in EXTENSIONS]
         if not inside:
             _say(f"note: the folder {name} holds no images")
+        elif len(inside) < len(files):
+            _say(f"note: left out {len(files) - len(inside)} files in {name} that have no name of an image")
         yield from (str(folder / path) for path in sorted(inside))
 
 

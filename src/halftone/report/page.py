@@ -1,5 +1,6 @@
 """The page: one self-contained file with curves, tables, mistakes, and the plan with its reasons."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,13 @@ def _facts(history: History) -> list[tuple[str, str]]:
         rows += _waiting(epochs)
         rows.append(("peak memory", f"{max(value or 0 for value in epochs['peak_memory_mb']):,.0f} MB"))
         rows.append(("skipped steps", f"{epochs['skipped_steps'][-1] or 0:.0f}"))
+    clip = plan.settled.optimizer.clip
+    if clip is not None:
+        clipped = sum(norm is not None and clip < norm < math.inf for norm in history.steps.get("grad_norm", []))
+        rows.append(("clipped steps", f"{clipped:,}"))
+    parts = [number for number in epochs.get("num_parts", []) if number is not None]
+    if parts and max(parts) > 1:
+        rows.append(("passes per batch", f"{max(parts):.0f}"))
     rows.append(("precision mode", plan.settled.precision.mode))
     return rows
 
