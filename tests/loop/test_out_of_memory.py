@@ -50,7 +50,8 @@ class Narrow(nn.Module):
 def narrow(session: Session, layer: Narrow) -> Session:
     """The session with dropout at its end, and a layer behind it that lacks memory.
 
-    If it is to fail in the backward pass, it lies in the middle: there the head has its gradient, and the convolution has none yet.
+    If it is to fail in the backward pass, it lies in the middle: there the head has its gradient, and the convolution
+    has none yet.
     """
     model = nn.Sequential(session.model, nn.Dropout(0.4), nn.Identity() if layer.backward else layer)
     assert isinstance(session.model, nn.Sequential)

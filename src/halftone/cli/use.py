@@ -65,6 +65,17 @@ def evaluate(
         found = evaluate_run(
             run, data, weights=weights, root=root, download=download, device=device, model=model, views=looks
         )
+    _tell(found)
+    if json:
+        print(json_module.dumps({"part": found.part, **found.metrics.model_dump(mode="json")}))
+        return 0
+    _say(f"on the {found.part} part, {len(found.images.labels):,} images")
+    _show(found.metrics)
+    return 0
+
+
+def _tell(found: Any) -> None:
+    """Say what became of an evaluation's weights, images and memory."""
     for note in found.notes:
         _say(note)
     for fault in found.evaluation.faults:
@@ -72,12 +83,6 @@ def evaluate(
     if found.evaluation.shortage:
         at_once = f"at most {found.evaluation.at_once} images passed through the network at once"
         _say(f"note: memory ran out ({found.evaluation.shortage}): {at_once}")
-    if json:
-        print(json_module.dumps({"part": found.part, **found.metrics.model_dump(mode="json")}))
-        return 0
-    _say(f"on the {found.part} part, {len(found.images.labels):,} images")
-    _show(found.metrics)
-    return 0
 
 
 def _evaluate_file(file: Path, data: str | None, pictures: dict[str, Any], model: str | None, device: str) -> Any:

@@ -87,9 +87,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
         progress.seconds += now - clock
         progress.train_seconds += now - clock
         clock = now
-        if result.shortage:
-            progress.divided = result.divided
-            yield _divided(session, progress, len(batch.labels), result.shortage)
+        yield from _keep_division(session, progress, result, len(batch.labels))
         yield from _watch_warmup(session, progress, result)
         yield StepTaken(
             tried=progress.tried,
@@ -138,11 +136,14 @@ def _change_frozen(session: Session, progress: Progress) -> Iterator[LayersThawe
         yield LayersHalted(progress.tried, progress.step, tuple(halt.name for halt in halted), num_trainable)
 
 
-def _divided(session: Session, progress: Progress, num_images: int, shortage: str) -> BatchDivided:
-    """Say that a batch was divided, and into how many parts."""
+def _keep_division(session: Session, progress: Progress, result: StepResult, num_images: int) -> Iterator[BatchDivided]:
+    """If memory ran out in a step, stay with the parts that it was made in, and say so."""
+    if not result.shortage:
+        return
+    progress.divided = result.divided
     normalised = any(isinstance(layer, _BatchNorm) for layer in session.model.modules())
     num_parts = _num_parts(session, progress, num_images)
-    return BatchDivided(progress.tried, num_images, num_parts, normalised, shortage)
+    yield BatchDivided(progress.tried, num_images, num_parts, normalised, result.shortage)
 
 
 def _num_parts(session: Session, progress: Progress, num_images: int) -> int:
