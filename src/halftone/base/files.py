@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from halftone.base.crash import crash_point, crash_within
 from halftone.base.errors import ModelFileError, ResourceError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -31,11 +32,17 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        crash_point()
         yield temporary
+        crash_within(temporary)
         temporary.chmod(path.parent.stat().st_mode & 0o666)  # some writers hide their files from everybody else
+        crash_point()
         _flush(temporary)
+        crash_point()
         temporary.replace(path)
+        crash_point()
         _flush(path.parent)
+        crash_point()
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise storage_error(path, error) from error
@@ -128,6 +135,7 @@ def read_json_value(path: Path) -> Any:
 def remove_stale(folder: Path) -> None:
     """Remove the temporary files that a killed process left in `folder`."""
     for leftover in folder.glob(".*.tmp"):
+        crash_point()
         leftover.unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ from halftone.cli.report import report
 from halftone.cli.train import demo, train
 from halftone.cli.tune import tune
 from halftone.cli.use import evaluate, predict
+from halftone.cli.verify_resume import verify_resume
 from halftone.cli.weights.commands import weights
 from halftone.run.recipe import SYNONYMS
 from halftone.version import __version__
@@ -35,7 +36,7 @@ app = App(
     console=Console(highlight=False),
     error_console=Console(stderr=True, highlight=False),
 )
-register(app, demo, train, plan, compare, find_lr, tune, evaluate, predict, report, check_data, doctor)
+register(app, demo, train, plan, compare, find_lr, tune, evaluate, predict, report, check_data, verify_resume, doctor)
 app.command(diagnose)
 app.command(weights)
 

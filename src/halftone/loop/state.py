@@ -20,6 +20,7 @@ from halftone.loop.session import Session
 from halftone.loop.vanishing import Vanishing
 
 _UNSAVED = {"saved": False}
+_CLOCK = {"clock": True}
 
 
 @dataclass(slots=True)
@@ -45,11 +46,11 @@ class Progress:
     skipped_in_row: int = 0
     num_images: int = 0
     """Images of the applied steps."""
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, metadata=_CLOCK)
     """Wall time of the run so far, in all of its processes."""
-    train_seconds: float = 0.0
+    train_seconds: float = field(default=0.0, metadata=_CLOCK)
     """Of the epoch under way, without evaluation."""
-    wait_seconds: float = 0.0
+    wait_seconds: float = field(default=0.0, metadata=_CLOCK)
     """Of these, in which the host waited for a batch."""
     stopped: bool = False
     divided: int = 1
@@ -128,6 +129,7 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
         "model": session.model.state_dict(),
         "unlisted": _unlisted_buffers(session.model),
         "optimizer": session.optimizer.state_dict(),
+        "parameters": _optimized(session),
         "precision": session.precision.state_dict(),
         "schedule": session.schedule.state_dict(),
         "best": session.best.state_dict(),
@@ -139,7 +141,12 @@ def capture(session: Session, progress: Progress) -> dict[str, Any]:
 
 
 def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None:
-    """Put a captured state back. The random streams come last: nothing after this may draw from them."""
+    """Put a captured state back. The random streams come last: nothing after this may draw from them.
+
+    Raises:
+        KeyError, RuntimeError, TypeError, ValueError: it is the state of another network or optimizer.
+        ModelFileError: its loss scale is unusable.
+    """
     for name in _saved(progress):
         value = state["progress"].get(name)
         if isinstance(value, Tensor):
@@ -149,6 +156,8 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     session.model.load_state_dict(state["model"])
     for name, buffer in _unlisted_buffers(session.model).items():
         buffer.copy_(state["unlisted"][name])
+    if state.get("parameters", _optimized(session)) != _optimized(session):  # older checkpoints do not name them
+        raise ValueError("the optimizer's parameters have other names, or another order")
     _restore_optimizer(session.optimizer, state["optimizer"])
     session.precision.load_state_dict(state["precision"])
     session.schedule.load_state_dict(state["schedule"])
@@ -160,8 +169,19 @@ def restore(session: Session, progress: Progress, state: dict[str, Any]) -> None
     _restore_random(session.device, state["random"])
 
 
+def clock_fields() -> set[str]:
+    """Return which numbers of the progress the clock decides, so that no two runs share them."""
+    return {field.name for field in fields(Progress) if field.metadata.get("clock")}
+
+
 def _saved(progress: Progress) -> Iterator[str]:
     return (field.name for field in fields(progress) if field.metadata.get("saved", True))
+
+
+def _optimized(session: Session) -> list[str]:
+    """Return the names of the optimizer's parameters, in the order in which its state numbers them."""
+    names = {id(parameter): name for name, parameter in session.model.named_parameters()}
+    return [names[id(parameter)] for group in session.optimizer.param_groups for parameter in group["params"]]
 
 
 def _unlisted_buffers(model: nn.Module) -> dict[str, Tensor]:

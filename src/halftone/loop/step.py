@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from halftone.base.crash import crash_in_step
 from halftone.data.feed import Batch
 from halftone.loop.passes import pass_through
 from halftone.loop.session import Session
@@ -45,6 +46,7 @@ def update(session: Session, batch: Batch, *, step: int | Tensor, tried: int, di
     measures = session.update_ratio_every > 0 and tried % session.update_ratio_every == 0
     if measures:
         session.update_ratio.remember()
+    crash_in_step(tried + 1)
     outcome = session.precision.step()
     ratio = session.update_ratio.measured() if measures else None
     if session.average is not None:

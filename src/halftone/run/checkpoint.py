@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from halftone.base.crash import crash_point
 from halftone.base.errors import ModelFileError, NewerFormat
 from halftone.base.files import remove_stale
 from halftone.loop.session import Session
@@ -36,6 +37,7 @@ def save_checkpoint(folder: Path, session: Session, progress: Progress, *, keep:
     found = checkpoints(folder)
     here = found.index(path)
     for old in (*found[:here], *found[here + keep :]):
+        crash_point()
         with suppress(OSError):  # of that name, but no file of ours: somebody's folder
             old.unlink(missing_ok=True)
     return path
@@ -72,8 +74,15 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path, tuple[str, ...]]:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, newest first, by the step in their name: clocks may jump."""
-    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.match(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    found = (path for path in folder.glob("*") if _NAME.match(path.name))
+    return sorted(found, key=lambda path: (step_of(path), path), reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the number of steps that were tried before a checkpoint, which its name says."""
+    found = _NAME.match(checkpoint.name)
+    assert found is not None
+    return int(found[1])
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from halftone.base.crash import crash_point
 from halftone.base.files import write_json, write_text
 from halftone.base.tables import read_table
 from halftone.data.labelled import Labelled
@@ -92,6 +93,7 @@ class Tables:
                 self._write_steps()
                 for file in (self._results, self._steps):
                     assert file is not None
+                    crash_point()
                     file.flush()
                     os.fsync(file.fileno())
             case BestSaved():

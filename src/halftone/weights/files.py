@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from halftone.base.crash import crash_point
 from halftone.base.errors import ModelFileError, NewerFormat
 from halftone.base.files import atomic, parse_json
 from halftone.version import __version__
@@ -53,6 +54,7 @@ def save_sealed(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
             save_file(_separate(tensors), temporary, metadata={"halftone": text})
         except SafetensorError as error:
             raise OSError(getattr(error, "errno", None) or _errno(error), str(error)) from error
+        crash_point()
         _seal(temporary)
 
 
