@@ -27,7 +27,12 @@ class Forks:
         self._process = process
 
     def run(
-        self, *arguments: str, crash_at: str = "", log: Path = Path(os.devnull), kill_after: float = 0.0, patch: str = ""
+        self,
+        *arguments: str,
+        crash_at: str = "",
+        log: Path = Path(os.devnull),
+        kill_after: float = 0.0,
+        patch: str = "",
     ) -> int:
         """Run a command line and return its exit code, or minus the signal that ended it.
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from killing import Deaths, Victim, damage, shown
+
 from forked import Forks
 from halftone.base.crash import VARIABLE
-from halftone.exactness.ends import differences, state_digest
+from halftone.exactness.ends import differences
 from halftone.run.checkpoint import checkpoints
 from halftone.run.folder import RunFolder
 from halftone.run.recipe import Recipe

@@ -33,6 +33,7 @@ def session_of(
     mode: Mode = "fp32",
     scaling: str = "auto",
     poison: Callable[[int], bool] = lambda tried: False,
+    model: Callable[[], nn.Module] | None = None,
     **settings: Any,
 ) -> Session:
     """A session of 12 batches an epoch whose host decides, or whose device does.
@@ -42,6 +43,7 @@ def session_of(
         mode: of precision, which a plan may find too slow here.
         scaling: of the loss.
         poison: tells by the number of the steps tried before which batches hold an infinite pixel.
+        model: makes another network than the usual one.
         settings: of the recipe.
     """
     torch.manual_seed(0)
@@ -49,7 +51,7 @@ def session_of(
     values: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "augment": "none", "epochs": 2, "average": 0.9}
     values |= {"warmup": "6it", "batch_size": BATCH, "l1": 1e-4, "threads": 1, "device": "cpu", "keep_memory": False}
     recipe = Recipe.parse({**values, "precision": "fp32", **settings})
-    session = build_session(make_plan(recipe, data=_pictures(), model=nn.Sequential(*layers)))
+    session = build_session(make_plan(recipe, data=_pictures(), model=model() if model else nn.Sequential(*layers)))
     config = PrecisionConfig.model_validate({"mode": mode, "scaling": scaling, "scale": 1024.0, "scale_interval": 4})
     precision = Precision(config, session.model, session.optimizer, clip_norm=1.0, waits=waits)
     assert precision.waits == waits

@@ -1,8 +1,8 @@
 """Crash points: numbered places at which a process can be made to die as by `kill -9`, so that tests meet every one.
 
 `HALFTONE_CRASH_AT=STEP+COUNT` in the environment ends the process in the COUNT-th point within the writing and removing
-of files that it reaches once it has tried optimizer step STEP: `17+0` dies in the middle of step 17 itself, `17+1` as the
-next file is begun, and `0+COUNT` counts from the start of the process. Without the variable a point is a comparison
+of files that it reaches once optimizer step STEP is under way: `17+0` dies in the middle of step 17 itself, `17+1` as
+the next file is begun, and `0+COUNT` counts from the start of the process. Without the variable a point is a comparison
 with None.
 """
 

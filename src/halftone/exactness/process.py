@@ -39,7 +39,7 @@ def launch(arguments: Sequence[str], crash_at: str, log: Path, stop: StopRequest
         surroundings[VARIABLE] = crash_at
     with log.open("ab") as said:
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 this interpreter, and files of ours
                 [sys.executable, "-m", "halftone", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,

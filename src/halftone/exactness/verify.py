@@ -1,6 +1,5 @@
 """Trains a recipe straight, and again with kills, and compares the ends."""
 
-import random
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,10 @@ from typing import Any
 from halftone.base.errors import RecipeError
 from halftone.base.lengths import Span
 from halftone.base.records import write_yaml
+from halftone.base.seeds import stream
 from halftone.base.tables import read_table
-from halftone.exactness.ends import differences, state_digest
 from halftone.exactness import process
+from halftone.exactness.ends import differences, state_digest
 from halftone.exactness.process import Launch, fault_of
 from halftone.exactness.records import Event, Kill, Trained, Verdict, Where
 from halftone.loop.components import Difference
@@ -135,19 +135,19 @@ def draw_steps(num_steps: int, kills: int, *, first: int, seed: int) -> list[int
         first: the first that may be drawn, if the run has as many: to go on from the start again proves nothing.
         seed: of the draw.
     """
-    chance, possible = random.Random(f"{seed}/steps"), range(min(first, num_steps), num_steps + 1)
-    drawn = chance.sample(possible, kills) if kills <= len(possible) else chance.choices(possible, k=kills)
-    return sorted(drawn)
+    possible = range(min(first, num_steps), num_steps + 1)
+    drawn = stream(seed, "steps to die in").choice(possible, kills, replace=kills > len(possible))
+    return sorted(drawn.tolist())
 
 
 def _train_killed(trial: _Trial, recipe: Mapping[str, Any], steps: list[int], *, seed: int) -> Iterator[Event]:
     """Train a run whose processes die one after the other, and go on with it until it has finished."""
-    clock, chance, run = time.monotonic(), random.Random(f"{seed}/points"), trial.run("killed")
+    clock, chance, run = time.monotonic(), stream(seed, "points to die in"), trial.run("killed")
     for number, (step, where) in enumerate(zip(steps, cycle(_KINDS), strict=False)):
         at = {
             "in a step": f"{step}+0",
-            "in a save": f"{step}+{chance.randint(1, _IN_A_SAVE)}",
-            "right after resuming": f"0+{chance.randint(1, _IN_RESUMING)}",
+            "in a save": f"{step}+{chance.integers(1, _IN_A_SAVE, endpoint=True)}",
+            "right after resuming": f"0+{chance.integers(1, _IN_RESUMING, endpoint=True)}",
         }[where]
         begins = number == 0
         status = trial.begin("killed", recipe, at) if begins else trial.go_on("killed", at)

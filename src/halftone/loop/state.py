@@ -191,12 +191,14 @@ def _unlisted_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state, each tensor in the memory layout of its parameter, which fused updates rely on."""
+    """Copy the state, each tensor in the memory layout of its parameter, which fused updates rely on."""
     optimizer.load_state_dict(state)
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            if isinstance(value, Tensor):
+                alike = value.shape == parameter.shape
+                room = torch.empty_like(parameter, dtype=value.dtype) if alike else torch.empty_like(value)
+                values[name] = room.copy_(value)  # torch itself keeps what it was given, and would change it
 
 
 @contextmanager
