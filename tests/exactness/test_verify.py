@@ -1,4 +1,4 @@
-"""verify-resume: what it says of a run that resumes exactly, of one that does not, of a machine that does not repeat."""
+"""verify-resume: of a run that resumes exactly, of one that does not, and of a machine that does not repeat."""
 
 import json
 from pathlib import Path
@@ -46,9 +46,8 @@ def forked(children: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_exact_run_is_called_exact(
     quick: list[str], tmp_path: Path, forked: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        command_line.main(["verify-resume", *quick, "--json", "--kills", "4", "--output", str(tmp_path / "out")]) == 0
-    )
+    output = ["--output", str(tmp_path / "out")]
+    assert command_line.main(["verify-resume", *quick, "--json", "--kills", "4", *output]) == 0
     said = capsys.readouterr()
     verdict = Verdict.model_validate_json(said.out)
     assert verdict.exact

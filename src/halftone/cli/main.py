@@ -85,7 +85,7 @@ def _complain(message: str, hint: str) -> None:
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
-    except (BrokenPipeError, ValueError):  # nobody listens
+    except (OSError, ValueError):  # nobody listens
         pass
 
 

@@ -16,9 +16,9 @@ from cyclopts import Parameter
 from halftone.base.errors import RecipeError, listed
 from halftone.cli.flags import with_recipe
 from halftone.run.recipe import Recipe, merge, read_recipe
+from halftone.run.stopping import StopRequest, nothing_to_lose
 
 if TYPE_CHECKING:
-    from halftone.run.stopping import StopRequest
     from halftone.verbs import Run
 
 Data = Annotated[
@@ -49,25 +49,25 @@ def train(
     """
     if resume is not None:
         workers = _check_resume(data, recipe, settings)
-        from halftone.verbs import resume as go_on
-
         with stopping() as stop:
+            with nothing_to_lose(stop):
+                from halftone.verbs import resume as go_on
             run = go_on(resume, workers=workers, listeners=[_terminal()], stop=stop)
         return _finish(run, json=json)
     wish = gather(data, recipe, settings)
-    from halftone.verbs import train as go
-
     with stopping() as stop:
+        with nothing_to_lose(stop):
+            from halftone.verbs import train as go
         run = go(wish, listeners=[_terminal()], stop=stop)
     return _finish(run, json=json)
 
 
 def demo(*, seed: Annotated[int, Parameter(help="As for train.")] = 0, json: Json = False) -> int:
     """Train on the embedded digits: seconds, no download, ends with a report."""
-    from halftone.verbs import train as go
-
     wish = Recipe.parse({"data": "digits", "seed": seed})
     with stopping() as stop:
+        with nothing_to_lose(stop):
+            from halftone.verbs import train as go
         run = go(wish, listeners=[_terminal()], stop=stop)
     return _finish(run, json=json)
 
@@ -136,14 +136,14 @@ def _finish(run: "Run", *, json: bool) -> int:
 
 
 @contextmanager
-def stopping() -> "Iterator[StopRequest]":
-    """Turn the first Ctrl-C, termination or hang-up into a request to stop; the second ends the process.
+def stopping() -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C or termination signal into a request to stop; the second ends the process.
 
-    Signals within a second are one: `timeout` and schedulers tell the process and then its group.
+    Signals within a second are one: `timeout` and schedulers tell the process and then its group. A hang-up only says
+    that the terminal has gone: training goes on, and what it prints there goes nowhere.
     """
-    from halftone.run.stopping import StopRequest
-
     request, asked_at = StopRequest(), 0.0
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked_at
@@ -153,12 +153,18 @@ def stopping() -> "Iterator[StopRequest]":
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         request.signal, asked_at = number, time.monotonic()
+        if request.at_once:
+            raise KeyboardInterrupt
         with suppress(OSError):  # whoever read it may have left
             os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        for descriptor in terminals:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+    asked = {signal.SIGINT: handle, signal.SIGTERM: handle, signal.SIGHUP: hang_up}
     heeded = [number for number in asked if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
-    before = {number: signal.signal(number, handle) for number in heeded}
+    before = {number: signal.signal(number, asked[number]) for number in heeded}
     try:
         yield request
     finally:

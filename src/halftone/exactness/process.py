@@ -55,7 +55,7 @@ def launch(arguments: Sequence[str], crash_at: str, log: Path, stop: StopRequest
                 return process.wait(_WAIT)
             except subprocess.TimeoutExpired:
                 if stop.signal is not None:
-                    raise interrupted(stop, "stopped before there was a verdict", hint="") from None
+                    raise interrupted(stop, "stopped before there was a verdict") from None
     finally:
         if process.poll() is None:
             process.kill()

@@ -44,7 +44,7 @@ from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
 from halftone.run.saving import Saving
 from halftone.run.session import build_session, evaluation_set
-from halftone.run.stopping import StopRequest, interrupted, leave_early
+from halftone.run.stopping import StopRequest, interrupted, leave_early, nothing_to_lose
 from halftone.system.memory import keep_freed_memory, out_of_memory_named
 
 
@@ -89,14 +89,15 @@ def training(
     stop = stop or StopRequest()
     if recipe.keep_memory:
         keep_freed_memory()
-    check_free(recipe)
-    with out_of_memory_named("a smaller --batch-size, --size or --model takes less of it"):
+    hint = "a smaller --batch-size, --size or --model takes less of it"
+    with nothing_to_lose(stop), out_of_memory_named(hint):
+        check_free(recipe)
         prepared = prepare(recipe, data=data, model=model)
     yield Planned(prepared.plan)
-    leave_early(stop)
     plan = prepared.plan
     with out_of_memory_named(_smaller(plan)):
-        session = build_session(prepared)
+        with nothing_to_lose(stop):
+            session = build_session(prepared)
         leave_early(stop)
         folder = create_folder(plan.settled, model=plan.settled.model.name)
         with folder.held():
@@ -139,14 +140,14 @@ def resuming(
     if before.settled.keep_memory:
         keep_freed_memory()
     with folder.held(), out_of_memory_named(_smaller(before)):
-        remove_stale(folder.path)
-        state, checkpoint, refused = load_newest(folder.checkpoints)
-        prepared = make_plan(before.settled, data=data, model=model)
-        check_same_data(before.data, prepared.plan.data)
-        prepared = prepared.with_plan(before)
-        leave_early(stop)
-        run = _Run.begin(prepared, build_session(prepared), folder, stop)
-        _restore(run, state, checkpoint)
+        with nothing_to_lose(stop):
+            remove_stale(folder.path)
+            state, checkpoint, refused = load_newest(folder.checkpoints)
+            prepared = make_plan(before.settled, data=data, model=model)
+            check_same_data(before.data, prepared.plan.data)
+            prepared = prepared.with_plan(before)
+            run = _Run.begin(prepared, build_session(prepared), folder, stop)
+            _restore(run, state, checkpoint)
         leave_early(stop)
         yield Planned(before)
         yield _started(run)
@@ -267,10 +268,14 @@ def _stop(run: _Run) -> Iterator[Event]:
     failure = yield from run.saving.checkpoint()
     if failure is not None:
         raise failure
-    raise interrupted(
-        run.stop,
+    raise interrupted(run.stop, *_stopped(run))
+
+
+def _stopped(run: _Run) -> tuple[str, str]:
+    """Say of a run that ends on request that it is saved, and how to go on."""
+    return (
         f"stopped after step {run.progress.tried} of {run.prepared.plan.total_steps}; everything is saved",
-        hint=f"go on with: halftone train --resume {shlex.quote(str(run.folder.path))}",
+        f"go on with: halftone train --resume {shlex.quote(str(run.folder.path))}",
     )
 
 
@@ -293,8 +298,10 @@ def _conclude(run: _Run) -> Iterator[Event]:
 
 def _evaluate(run: _Run, model: nn.Module, part: str, images: Labelled) -> Generator[Event, None, Evaluation]:
     """Evaluate on images of a part; return the evaluation as the generator's value."""
-    prepared, progress = evaluation_set(run.prepared.plan, images, run.session.device), run.progress
-    found = conclude(evaluate(model, prepared, at_once=progress.evaluated_at_once))
+    progress = run.progress
+    with nothing_to_lose(run.stop, *_stopped(run)):  # the last checkpoint is on disk, and it is all done again
+        prepared = evaluation_set(run.prepared.plan, images, run.session.device)
+        found = conclude(evaluate(model, prepared, at_once=progress.evaluated_at_once))
     if found.shortage:
         progress.evaluated_at_once = found.at_once
         yield EvaluationDivided(progress.tried, part, found.at_once, found.shortage)
