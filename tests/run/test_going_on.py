@@ -1,7 +1,6 @@
 """Going on with a run: stopped at its very end, with damaged files, beside another process, with other data."""
 
 import errno
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import torch
 from torch import nn
 
 from halftone.base.errors import DataError, Diverged, Interrupted, ModelFileError, ResourceError
-from halftone.loop.state import capture
-from halftone.run import checkpoint, saving
+from halftone.run import saving
 from halftone.run.events import BestSaved, Evaluating, Event, Finished, Notice, Planned, Started, StepTaken
-from halftone.run.folder import RunFolder
 from halftone.run.inference import evaluate_run
 from halftone.run.recipe import Recipe
 from halftone.run.stopping import StopRequest
@@ -138,34 +135,6 @@ def test_D21_a_checkpoint_of_another_network_is_refused(tiny: Path, tmp_path: Pa
     assert caught.value.hint
 
 
-def test_D24_every_part_of_the_state_is_missed(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave one part out of each checkpoint: going on must fail or end otherwise, or the tests here prove nothing."""
-    settings: dict[str, Any] = {"model": {"name": "cnn", "dropout": 0.3}, "average": 0.9, "optimizer": "adamw"}
-    straight = train(wish(tiny, tmp_path / "straight", **settings)).path
-    fresh = {"model": "restarted", "optimizer": "restarted", "average": "restarted", "random": "restarted"}
-    for part in fresh:
-        first: dict[str, Any] = {}
-
-        def without(session: Any, progress: Any, part: str = part, first: dict[str, Any] = first) -> dict[str, Any]:
-            state = capture(session, progress)
-            first.setdefault(part, _copied(state[part]))  # of step 0
-            return {**state, part: first[part]}
-
-        with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "capture", without)
-            folder = interrupted(wish(tiny, tmp_path / part, **settings), tried=4)
-        list(resuming(folder))
-        assert not same(straight, folder), part
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, torch.Tensor):
-        return tree.clone()
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
-
-
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("alloc: not enough memory")]
 )
@@ -257,16 +226,6 @@ def test_C8_weights_that_overflowed_are_in_no_checkpoint(tiny: Path, tmp_path: P
     assert caught.value.exit_code == 5
     (folder,) = (tmp_path / "runs").glob("*")
     assert max((folder / "checkpoints").iterdir()).name == "step-000000003.safetensors"
-
-
-def test_other_versions_are_said_when_a_run_goes_on(tiny: Path, tmp_path: Path) -> None:
-    folder = interrupted(wish(tiny, tmp_path / "runs"), tried=4)
-    place = RunFolder(folder).environment
-    values = json.loads(place.read_text())
-    values["packages"]["torch"] = "2.0.1"
-    place.write_text(json.dumps(values))
-    notes = [event.text for event in resuming(folder) if isinstance(event, Notice)]
-    assert any("torch was 2.0.1 when the run began" in text for text in notes)
 
 
 def test_A30_A35_evaluate_refuses_data_that_has_changed(tmp_path: Path) -> None:

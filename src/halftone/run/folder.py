@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def fingerprint(self) -> Path:
+        """With which settings it began, and how exactly it went on after each stop; see `halftone.run.fingerprint`."""
+        return self.path / "fingerprint.json"
+
+    @property
     def results(self) -> Path:
         """A row per epoch."""
         return self.path / "results.csv"

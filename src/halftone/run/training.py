@@ -23,7 +23,7 @@ from halftone.loop.state import Progress, capture, digest_of, restore
 from halftone.loop.train import train
 from halftone.precision.formats import float32_arithmetic
 from halftone.run.checkpoint import SaveRhythm, load_newest
-from halftone.run.environment import changed_surroundings, environment
+from halftone.run.environment import environment
 from halftone.run.events import (
     Event,
     Finished,
@@ -34,6 +34,7 @@ from halftone.run.events import (
     Started,
     Tested,
 )
+from halftone.run.fingerprint import check_same_settings, resumed, write_fingerprint
 from halftone.run.folder import RunFolder, check_free, create_folder
 from halftone.run.learned import Learned, fit_sample
 from halftone.run.model_file import load_model
@@ -102,6 +103,7 @@ def training(
         folder = create_folder(plan.settled, model=plan.settled.model.name)
         with folder.held():
             folder.write_plan(plan, environment(plan))
+            write_fingerprint(folder, plan)
             run = _Run.begin(prepared, session, folder, stop)
             yield _started(run)
             yield from _notices(prepared)
@@ -141,6 +143,7 @@ def resuming(
         keep_freed_memory()
     with folder.held(), out_of_memory_named(_smaller(before)):
         with nothing_to_lose(stop):
+            check_same_settings(folder, before)
             remove_stale(folder.path)
             state, checkpoint, refused = load_newest(folder.checkpoints)
             prepared = make_plan(before.settled, data=data, model=model)
@@ -153,11 +156,9 @@ def resuming(
         yield _started(run)
         for reason in refused:
             yield Notice(f"passed over: {reason}")
-        yield Notice(f"resumed from {checkpoint.name}")
+        yield from map(Notice, resumed(folder, before, checkpoint, step=run.progress.tried))
         if run.progress.divided > 1:
             yield Notice(f"memory ran out before: each part of a batch is still divided by {run.progress.divided}")
-        for change in changed_surroundings(folder, environment(before)):
-            yield Notice(f"{change}; the rest may differ in its last bits from a run that was never stopped")
         yield from _train(run)
 
 
