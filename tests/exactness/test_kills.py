@@ -63,8 +63,10 @@ def copy_of(folder: RunFolder, name: str) -> RunFolder:
     return RunFolder(Path(shutil.copytree(folder.path, place)))
 
 
-def test_D2_D31_every_crash_point_of_a_save_leaves_a_run_that_ends_the_same(children: Forks, tmp_path: Path) -> None:
-    """With one checkpoint kept: the new one must be durable before the old one goes."""
+def test_D2_D14_D31_every_crash_point_of_a_save_leaves_a_run_that_ends_the_same(
+    children: Forks, tmp_path: Path
+) -> None:
+    """With one checkpoint kept: the new one must be durable before the old one goes. No lock outlives its holder."""
     data = write_npz(tmp_path / "tiny.npz", train=72, size=8)
     recipe = recipe_of(data, tmp_path, max_steps=5, run={"keep": 1}, model={"name": "plain4"})
     killed = victim(children, recipe, tmp_path / "runs")

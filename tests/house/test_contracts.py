@@ -43,6 +43,34 @@ def test_only_the_command_line_prints() -> None:
     assert printing == []
 
 
+def test_D33_nothing_forks_but_the_trainer_of_comparisons() -> None:
+    """Decoding takes threads, and a fork would lose them; new processes are started, not forked."""
+    forking = {"os.fork", "os.forkpty", "pty.fork"}
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            several = any(name.startswith("multiprocessing") for name in [*names, module])
+            several |= bool({"ProcessPoolExecutor", "DataLoader"} & set(names))
+            if several or (isinstance(node, ast.Call) and ast.unparse(node.func) in forking):
+                found.add(path.relative_to(SOURCE).as_posix())
+    assert found == {"comparison/trainers/trainer.py"}
+
+
+def test_D33_the_trainer_has_no_thread_but_its_own_when_it_forks() -> None:
+    if not Path("/proc/self/task").is_dir():
+        return
+    code = (
+        "import importlib, os\n"
+        "from halftone.comparison.trainers import trainer\n"
+        "for name in trainer._NEEDED_BY_ALL: importlib.import_module(name)\n"
+        "print(len(os.listdir('/proc/self/task')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n"
+
+
 def test_public_names_exist_and_are_listed() -> None:
     assert sorted(halftone.__all__) == halftone.__all__
     for name in halftone.__all__:

@@ -140,7 +140,7 @@ def test_streaming_stopped_and_resumed_with_other_workers(tmp_path: Path, worker
     assert same(weights(straight), weights(resumed.path))
 
 
-def test_the_tables_of_a_resumed_run_have_no_row_twice_and_none_missing(tiny: Path, tmp_path: Path) -> None:
+def test_D30_the_tables_of_a_resumed_run_have_no_row_twice_and_none_missing(tiny: Path, tmp_path: Path) -> None:
     straight = train(wish(tiny, tmp_path)).path
     killed = tmp_path / "killed"
     recipe = wish(tiny, tmp_path, run={"name": "killed", "checkpoint_every": "2it"})
@@ -162,7 +162,7 @@ def test_the_tables_of_a_resumed_run_have_no_row_twice_and_none_missing(tiny: Pa
     with pytest.raises(Kill):
         train(recipe, listeners=[Killer()])
     with (killed / "steps.csv").open("a") as table:
-        table.write("9,9,2,3,0.1")  # a line that a killed process left unfinished (D30)
+        table.write("9,9,2,3,0.1")  # a line that a killed process left unfinished
     resume(killed)
     assert numbers(straight, "steps.csv") == numbers(killed, "steps.csv")
     assert numbers(straight, "results.csv") == numbers(killed, "results.csv")
