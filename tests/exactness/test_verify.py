@@ -1,17 +1,20 @@
 """verify-resume: of a run that resumes exactly, of one that does not, and of a machine that does not repeat."""
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forked import Forks
-from halftone.base.errors import DataError, HalftoneError, ModelFileError, RecipeError, ResourceError
+from halftone.base.errors import DataError, HalftoneError, Interrupted, ModelFileError, RecipeError, ResourceError
 from halftone.cli import main as command_line
 from halftone.exactness import process, verify
 from halftone.exactness.records import Kill, Trained, Verdict
 from halftone.exactness.verify import draw_steps
+from halftone.run.stopping import StopRequest
 from samples import wish, write_npz
 
 FORGETFUL = """
@@ -148,3 +151,11 @@ def test_events_come_in_order(children: Forks, tmp_path: Path) -> None:
     kinds = [type(event) for event in verify.verify(recipe, tmp_path / "out", kills=2, launch=children.launch)]
     assert kinds == [Trained, Kill, Kill, Trained, Verdict]
     assert json.loads((tmp_path / "out/straight/environment.json").read_text())["threads"] == 1
+
+
+def test_D3_a_stop_ends_the_process_that_trains(tmp_path: Path) -> None:
+    log, clock = tmp_path / "log.txt", time.monotonic()
+    with pytest.raises(Interrupted, match="before there was a verdict") as caught:
+        process.launch(["train", "digits", "--epochs", "999"], "", log, StopRequest(signal.SIGTERM))
+    assert caught.value.exit_code == 75
+    assert time.monotonic() - clock < 10
