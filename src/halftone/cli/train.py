@@ -152,9 +152,8 @@ def stopping() -> Iterator[StopRequest]:
         if request.signal is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        request.signal, asked_at = number, time.monotonic()
-        if request.at_once:
-            raise KeyboardInterrupt
+        asked_at = time.monotonic()
+        request.ask(number)
         with suppress(OSError):  # whoever read it may have left
             os.write(2, b"\nstopping after this step and saving; once more to leave at once\n")
 

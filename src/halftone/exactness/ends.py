@@ -8,6 +8,7 @@ from halftone.base.errors import ModelFileError
 from halftone.base.tables import read_table
 from halftone.loop.components import Difference, components, digest, first_difference
 from halftone.run.checkpoint import load_newest
+from halftone.run.fingerprint import flat_settings
 from halftone.run.folder import RunFolder
 from halftone.weights.files import load_sealed
 
@@ -35,11 +36,14 @@ def state_digest(folder: RunFolder) -> str:
 
 
 def differences(straight: RunFolder, other: RunFolder) -> Iterator[Difference]:
-    """Yield where two finished runs part: the first step or epoch, and the first component of each file of state.
+    """Yield where two finished runs part: a setting, a step, an epoch, and the first component of each file of state.
 
     Raises:
         ModelFileError: a file is missing or damaged.
     """
+    found = first_difference(_settings(straight), _settings(other))
+    if found is not None:
+        yield Difference(f"plan, {found.name}", found.how)
     for table, counter in (("steps.csv", "step"), ("results.csv", "epoch")):
         yield from _of_tables(straight.path / table, other.path / table, counter)
     found = first_difference(final_state(straight), final_state(other))
@@ -47,6 +51,12 @@ def differences(straight: RunFolder, other: RunFolder) -> Iterator[Difference]:
         yield Difference(f"final state, {found.name}", found.how)
     for name in ("best.safetensors", "last.safetensors"):
         yield from _of_weights(straight.path / name, other.path / name)
+
+
+def _settings(run: RunFolder) -> dict[str, Any]:
+    """Return the settings that matter to the end: not where a run lies, nor how often it is saved."""
+    settings = flat_settings(run.read_plan())
+    return {name: value for name, value in settings.items() if not name.startswith(("run.", "data.workers"))}
 
 
 def _of_tables(one: Path, other: Path, counter: str) -> Iterator[Difference]:

@@ -17,9 +17,14 @@ _PACKAGES = ("halftone", "torch", "torchvision", "timm", "numpy", "pillow", "sim
 """Where what is computed is written; a change in any of them may change the last bits."""
 
 
+def flat_settings(plan: Plan) -> dict[str, Any]:
+    """Return all settings of a plan under their dotted names."""
+    return dict(_flat(plan.settled.model_dump(mode="json")))
+
+
 def write_fingerprint(folder: RunFolder, plan: Plan) -> None:
     """Note the settings with which a run begins."""
-    write_json(folder.fingerprint, {"settings": dict(_flat(plan.settled.model_dump(mode="json"))), "resumed": []})
+    write_json(folder.fingerprint, {"settings": flat_settings(plan), "resumed": []})
 
 
 def check_same_settings(folder: RunFolder, plan: Plan) -> None:
@@ -29,7 +34,7 @@ def check_same_settings(folder: RunFolder, plan: Plan) -> None:
         ModelFileError: naming what was changed, or saying that the note is damaged.
     """
     before = _noted(folder).get("settings", {})
-    now = dict(_flat(plan.settled.model_dump(mode="json")))
+    now = flat_settings(plan)
     changes = [
         f"{name} was {before[name]} and is {now[name]}"
         for name in before

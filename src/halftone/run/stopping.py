@@ -16,7 +16,17 @@ class StopRequest:
 
     signal: int | None = None
     at_once: bool = False
-    """Whether nothing would be lost now: who sets the signal then raises `KeyboardInterrupt` as well."""
+    """Whether nothing would be lost now."""
+
+    def ask(self, number: int) -> None:
+        """Take a signal, in its handler in the main thread.
+
+        Raises:
+            KeyboardInterrupt: nothing would be lost; it ends what is under way.
+        """
+        self.signal = number
+        if self.at_once:
+            raise KeyboardInterrupt
 
 
 def leave_early(stop: StopRequest) -> None:

@@ -105,7 +105,7 @@ def train_one(recipe: Mapping[str, Any], say: TextIO, *, began: float) -> None:
         began: `time.monotonic()` when the run was asked for.
     """
     stop = StopRequest()
-    signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "signal", number))
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.ask(number))
     wish = Recipe.parse(recipe)
     folder = wish.run.root / str(wish.run.name)
     resumed = can_go_on(folder)
