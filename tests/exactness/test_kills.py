@@ -40,15 +40,18 @@ def victim(children: Forks, recipe: Recipe, place: Path, deaths: Deaths | None =
     return Victim(children, recipe, place, place / "log.txt", deaths or Deaths())
 
 
-def test_D1_killed_five_times_at_random_ends_the_same(children: Forks, tmp_path: Path) -> None:
+def test_D1_killed_five_times_at_random_and_three_times_in_an_epoch(children: Forks, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "set", train=72, size=12)
     settings = MODES["bf16"] | {"data": {"feed": "streaming", "workers": 2}, "augment": {"resized_crop": "0.5,1"}}
     killed = victim(children, recipe_of(data, tmp_path, epochs=3, **settings), tmp_path / "runs")
-    killed.train_straight()
+    straight = killed.train_straight()
     killed.kill("killed", ["clock", "save", "clock", "step", "clock"], random.Random(7), workers=(2, 0))
     assert killed.deaths.total == 5
-    assert max(killed.deaths.per_epoch.values()) > 1
-    assert killed.deaths.damaged <= 1
+    assert killed.begin("twice", crash_at="8+0") == -signal.SIGKILL, shown(killed.log)
+    for step in (9, 11):  # of the same epoch, whose steps are 7 to 12
+        assert killed.go_on("twice", crash_at=f"{step}+0") == -signal.SIGKILL, shown(killed.log)
+    assert killed.go_on("twice") == 0, shown(killed.log)
+    assert list(differences(straight, RunFolder(killed.root / "twice"))) == []
 
 
 def started(killed: Victim, *, step: int) -> RunFolder:
