@@ -181,7 +181,7 @@ def _saved(progress: Progress) -> Iterator[str]:
 def _optimized(session: Session) -> list[str]:
     """Return the names of the optimizer's parameters, in the order in which its state numbers them."""
     names = {id(parameter): name for name, parameter in session.model.named_parameters()}
-    return [names[id(parameter)] for group in session.optimizer.param_groups for parameter in group["params"]]
+    return [names.get(id(parameter), "") for group in session.optimizer.param_groups for parameter in group["params"]]
 
 
 def _unlisted_buffers(model: nn.Module) -> dict[str, Tensor]:
