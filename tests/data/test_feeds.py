@@ -208,6 +208,9 @@ def test_a_feed_that_is_left_stops_its_threads(photos: Labelled) -> None:
         def encoded(self, index: int) -> None:
             return None
 
+        def name(self, index: int) -> str:
+            return str(index)
+
         def pixels(self, index: int) -> Any:
             decoded.append(index)
             return photos.pixels(index % 21)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from halftone.base.records import Auto, Record
+from halftone.data.reading import TIMEOUT
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -74,6 +75,8 @@ class DataConfig(Record):
     """Keep the whole set decoded on the device, or decode while training."""
     workers: Annotated[int, Field(ge=0, le=256)] | Auto = "auto"
     """Decoding threads of the streaming feed; 0 decodes between the steps."""
+    timeout: float = Field(default=TIMEOUT, ge=0)
+    """Seconds that one image may take to be read and decoded before the run ends and names it; 0 waits for ever."""
     cache: Literal["off", "ram", "disk"] | Auto = "auto"
     """Keep decoded training images of the streaming feed for the epochs that follow, in memory or on disk."""
     on_error: Literal["skip", "fail"] = "skip"

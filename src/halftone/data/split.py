@@ -1,19 +1,18 @@
 """Hold images out for validation: stratified, and decided by the content of each image alone."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from halftone.base.errors import UnreadableImage
 from halftone.data.labelled import Labelled, Subset
-
-_BLOCK = 4096
-"""Images that wait in the queue at once."""
+from halftone.data.reading import TIMEOUT, Readers
 
 
-def hold_out(source: Labelled, share: float, *, seed: int, workers: int = 1) -> tuple[Subset, Subset]:
+def hold_out(
+    source: Labelled, share: float, *, seed: int, workers: int = 1, timeout: float = TIMEOUT
+) -> tuple[Subset, Subset]:
     """Split a source into a part for training and a part for validation.
 
     In each class the images are put in the order of a hash of their content, and the first ones are held out.
@@ -25,11 +24,12 @@ def hold_out(source: Labelled, share: float, *, seed: int, workers: int = 1) -> 
         share: the part of each class to hold out, rounded to whole images, at least one where there are two.
         seed: another number, below 2**63, gives another split.
         workers: threads that read the images.
+        timeout: seconds that one image may take; 0 is no limit.
 
     Returns:
         Training and validation, each in the source's order.
     """
-    digests = content_digests(source, workers=workers, salt=seed)
+    digests = content_digests(source, workers=workers, salt=seed, timeout=timeout)
     labels = source.labels
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -48,7 +48,9 @@ def _cut(ordered: npt.NDArray[np.bytes_], wanted: int) -> int:
     return cut if cut < len(ordered) else int(np.searchsorted(ordered, ordered[-1], side="left"))
 
 
-def content_digests(source: Labelled, *, workers: int, salt: int = 0) -> npt.NDArray[np.bytes_]:
+def content_digests(
+    source: Labelled, *, workers: int, salt: int = 0, timeout: float = TIMEOUT
+) -> npt.NDArray[np.bytes_]:
     """Return a hash of every image's content, [images]; an image that cannot be read counts by its name."""
 
     def digest(index: int) -> bytes:
@@ -59,7 +61,5 @@ def content_digests(source: Labelled, *, workers: int, salt: int = 0) -> npt.NDA
             hasher.update(source.name(index).encode("utf-8", "surrogateescape"))
         return hasher.hexdigest().encode()
 
-    num_images = len(source.labels)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        blocks = (range(start, min(start + _BLOCK, num_images)) for start in range(0, num_images, _BLOCK))
-        return np.array([found for block in blocks for found in pool.map(digest, block)])
+    with Readers(workers, timeout=timeout, name=source.name) as readers:
+        return np.array(list(readers.map(digest, range(len(source.labels)))))

@@ -1,13 +1,14 @@
 """The streaming feed: threads decode a few batches ahead, each image straight into its place in the batch.
 
 Threads, not processes: decoding and resizing run outside of Python's lock, nothing is copied between
-processes, no shared memory can run out, and there are no workers to be left behind when a run is killed.
+processes, no shared memory can run out, and there are no workers to be left behind when a run is killed. A read that
+takes longer than a limit ends the run and names the image.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,7 @@ from halftone.data.feed import Batch, ResidentFeed
 from halftone.data.fit import Box
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.order import Order
+from halftone.data.reading import TIMEOUT, Readers
 from halftone.data.survey import Fault
 
 AHEAD = 3
@@ -69,10 +71,18 @@ class StreamingFeed:
         workers: int,
         box: RandomBox | None = None,
         kept: KeptPictures | None = None,
+        timeout: float = TIMEOUT,
     ) -> None:
-        """Take the images, what the network expects of them, and the random crop of training and its cache, if any.
+        """Take the images and what the network expects of them.
 
-        With `workers` 0 nothing runs in the background and each batch is decoded when it is asked for.
+        Args:
+            source: the images.
+            spec: what the network expects.
+            device: where the batches go.
+            workers: threads that decode; with 0 each batch is decoded when it is asked for, by one.
+            box: the random crop of training, if any.
+            kept: its cache, if any.
+            timeout: seconds that one image may take to be read and decoded; 0 is no limit.
         """
         self._source = source
         self._spec = spec
@@ -80,47 +90,42 @@ class StreamingFeed:
         self._workers = workers
         self._box = box
         self._kept = kept
+        self._timeout = timeout
         self._labels = torch.from_numpy(source.labels)
 
     def batches(self, order: Order, batch_size: int, *, epoch: int | None = None, first: int = 0) -> Iterator[Batch]:
-        """Yield the images in the order given; see `Feed`."""
-        starts = range(0, len(order), batch_size)
-        if self._workers == 0:
-            for start in starts:
-                pending = _Pending(order[start : start + batch_size], self._spec)
-                pending.faults = [
-                    self._place(pending.pixels, row, int(index), epoch, first + start + row)
-                    for row, index in enumerate(pending.indices)
-                ]
-                yield self._finish(pending)
-            return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="decode") as pool:
-            queue: deque[_Pending] = deque()
-            try:
-                for start in starts:
-                    queue.append(self._submit(pool, order[start : start + batch_size], epoch, first + start))
-                    if len(queue) > AHEAD:
-                        yield self._finish(queue.popleft())
-                while queue:
-                    yield self._finish(queue.popleft())
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        """Yield the images in the order given; see `Feed`.
+
+        Raises:
+            ResourceError: an image takes longer than the limit; it is named.
+        """
+        ahead = AHEAD if self._workers else 0
+        queue: deque[_Pending] = deque()
+        with Readers(self._workers, timeout=self._timeout, name=self._source.name) as readers:
+            for start in range(0, len(order), batch_size):
+                queue.append(self._submit(readers, order[start : start + batch_size], epoch, first + start))
+                if len(queue) > ahead:
+                    yield self._finish(queue.popleft(), readers)
+            while queue:
+                yield self._finish(queue.popleft(), readers)
 
     def remarks(self) -> list[str]:
         """Return what went wrong with the cache since the last call, for people."""
         return [] if self._kept is None else self._kept.remarks()
 
-    def _submit(self, pool: ThreadPoolExecutor, indices: Order, epoch: int | None, first: int) -> "_Pending":
+    def _submit(self, readers: Readers, indices: Order, epoch: int | None, first: int) -> "_Pending":
         pending = _Pending(indices, self._spec)
-        pending.futures = [
-            pool.submit(self._place_some, pending, range(row, min(row + _AT_ONCE, len(indices))), epoch, first)
-            for row in range(0, len(indices), _AT_ONCE)
-        ]
-        return pending
 
-    def _place_some(self, pending: "_Pending", rows: range, epoch: int | None, first: int) -> list[Fault | None]:
-        """Decode a few images, one after the other."""
-        return [self._place(pending.pixels, row, int(pending.indices[row]), epoch, first + row) for row in rows]
+        def place_some(rows: range) -> list[Fault | None]:
+            faults = []
+            for row in rows:
+                readers.begin(int(indices[row]))
+                faults.append(self._place(pending.pixels, row, int(indices[row]), epoch, first + row))
+            return faults
+
+        starts = range(0, len(indices), _AT_ONCE)
+        pending.futures = [readers.submit(place_some, range(row, min(row + _AT_ONCE, len(indices)))) for row in starts]
+        return pending
 
     def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
         """Decode one image into its row of the batch; return what went wrong, if anything."""
@@ -139,9 +144,9 @@ class StreamingFeed:
             raise
         return None
 
-    def _finish(self, pending: "_Pending") -> Batch:
+    def _finish(self, pending: "_Pending", readers: Readers) -> Batch:
         """Wait for a batch and move it to the device, without the images that could not be read."""
-        results = pending.faults or [fault for future in pending.futures for fault in future.result()]
+        results = [fault for future in pending.futures for fault in readers.wait(future)]
         faults = tuple(result for result in results if result is not None)
         pixels, indices = pending.pixels, pending.indices
         if faults:
@@ -161,15 +166,16 @@ class _Pending:
         self.indices = indices
         self.pixels: Pixels = np.empty((len(indices), spec.size, spec.size, spec.channels), dtype=np.uint8)
         self.futures: list[Future[list[Fault | None]]] = []
-        self.faults: list[Fault | None] = []
 
 
-def decode_all(source: Labelled, spec: InputSpec, device: torch.device, *, workers: int) -> ResidentFeed:
+def decode_all(
+    source: Labelled, spec: InputSpec, device: torch.device, *, workers: int, timeout: float = TIMEOUT
+) -> ResidentFeed:
     """Decode a whole set, as evaluation sees it, and keep it on the device."""
     images = source.array
     faults: tuple[Fault, ...] = ()
     if images is None or not _fits(images, spec):
-        streaming = StreamingFeed(source, spec, torch.device("cpu"), workers=workers)
+        streaming = StreamingFeed(source, spec, torch.device("cpu"), workers=workers, timeout=timeout)
         images = np.zeros((len(source.labels), spec.size, spec.size, spec.channels), dtype=np.uint8)
         found: list[Fault] = []
         for batch in streaming.batches(np.arange(len(source.labels)), 256):

@@ -1,12 +1,12 @@
 """A look at the headers of the images before anything is decided: sizes, gray or colour, files that are broken."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from halftone.base.errors import UnreadableImage
 from halftone.data.labelled import Labelled, Look, in_memory
+from halftone.data.reading import TIMEOUT, Readers
 
 LOOK_AT_MOST = 20_000
 SAMPLE = 2_000
@@ -41,8 +41,12 @@ class Survey:
         return self.num_seen == self.num_images
 
 
-def survey(source: Labelled, *, workers: int) -> Survey:
-    """Look at the header of each image, or of a sample if there are many."""
+def survey(source: Labelled, *, workers: int, timeout: float = TIMEOUT) -> Survey:
+    """Look at the header of each image, or of a sample if there are many.
+
+    Raises:
+        ResourceError: one takes longer than `timeout` seconds.
+    """
     num_images = len(source.labels)
     count = num_images if num_images <= LOOK_AT_MOST else SAMPLE
     whole = in_memory(source)
@@ -56,8 +60,8 @@ def survey(source: Labelled, *, workers: int) -> Survey:
         except UnreadableImage as error:
             return Fault(index, source.name(index), str(error))
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        seen = list(pool.map(see, indices.tolist()))
+    with Readers(workers, timeout=timeout, name=source.name) as readers:
+        seen = list(readers.map(see, indices.tolist()))
     looks = [item for item in seen if isinstance(item, Look)]
     shapes = {(item.height, item.width) for item in looks}
     return Survey(

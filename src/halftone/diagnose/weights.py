@@ -125,8 +125,7 @@ def _prepare(recipe: Recipe, model: nn.Module | None) -> _Start:
         prepared = _copied(prepared)
     settled = prepared.plan.settled
     count = min(_MOST_IMAGES, len(prepared.train.labels), decided(settled.batch_size))
-    workers = decided(settled.data.workers)
-    sample = sample_images(prepared.train, prepared.plan.input, prepared.device, workers=workers, count=count)
+    sample = sample_images(prepared.train, prepared.plan.input, prepared.device, data=settled.data, count=count)
     return _Start(prepared, load_start(prepared), sample)
 
 

@@ -68,7 +68,7 @@ def _by_card(path: Path, data: DataConfig, given: Any, model: str | None, place:
     part, images = one_part(open_source(data, given, least_classes=1))
     images = known_images(images, loaded.card.classes, data.source)
     with out_of_memory_named("a smaller set, or --device cpu"):
-        feed = StreamingFeed(images, loaded.card.input, place, workers=usable_cores())
+        feed = StreamingFeed(images, loaded.card.input, place, workers=usable_cores(), timeout=data.timeout)
         card = loaded.card.replaced(views=data.views) if "views" in data.model_fields_set else loaded.card
         prepared = set_of_card(card, feed, len(images.labels), place)
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))

@@ -128,14 +128,14 @@ def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
     recipe = plan.settled
     workers = decided(recipe.data.workers)
     if recipe.data.feed == "resident":
-        return decode_all(source, plan.input, device, workers=workers)
+        return decode_all(source, plan.input, device, workers=workers, timeout=recipe.data.timeout)
     area = crop_area(recipe)
     box = None if area is None else RandomBox(area, recipe.seed)
     kept = None
     if recipe.data.cache in ("ram", "disk"):
         free = available_bytes(torch.device("cpu"))
         kept = open_cache(recipe.data.cache, source, plan.input, area, free_memory=free)
-    return StreamingFeed(source, plan.input, device, workers=workers, box=box, kept=kept)
+    return StreamingFeed(source, plan.input, device, workers=workers, box=box, kept=kept, timeout=recipe.data.timeout)
 
 
 def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: bool | None = None) -> EvaluationSet:
@@ -147,12 +147,12 @@ def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: 
         device: where to compute.
         keep: decode the images once and keep them; without it, as the plan says of the validation images.
     """
-    workers = decided(plan.settled.data.workers)
+    workers, timeout = decided(plan.settled.data.workers), plan.settled.data.timeout
     feed: Feed
     if plan.keep_validation if keep is None else keep:
-        feed = decode_all(source, plan.input, device, workers=workers)
+        feed = decode_all(source, plan.input, device, workers=workers, timeout=timeout)
     else:
-        feed = StreamingFeed(source, plan.input, device, workers=workers)
+        feed = StreamingFeed(source, plan.input, device, workers=workers, timeout=timeout)
     return set_of_card(unjudged_card(plan), feed, len(source.labels), device)
 
 

@@ -82,7 +82,8 @@ class Judge:
             _, images = other_images(recipe, data, root, False, plan.data.classes)
         held = np.zeros(len(images.labels), dtype=bool)
         if holdout:
-            kept = hold_out(images, holdout, seed=split_seed, workers=usable_cores())[1]
+            timeout = recipe.data.timeout
+            kept = hold_out(images, holdout, seed=split_seed, workers=usable_cores(), timeout=timeout)[1]
             held[kept.indices] = True
         card = unjudged_card(plan)
         return cls(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from halftone.base.records import decided
 from halftone.models.zoo import published_weights
 from halftone.run.courses import halts_of, stand_still, thaws_of
 from halftone.run.model_file import card_of
@@ -84,8 +83,8 @@ def _initialised(prepared: Prepared, loaded: LoadAccount | None) -> InitAccount:
     recipe, images = plan.settled, None
     if needs_images(recipe.init):
         device = next(built.module.parameters()).device
-        count, workers = min(_SEEN, len(prepared.train.labels)), decided(recipe.data.workers)
-        images = sample_images(prepared.train, plan.input, device, workers=workers, count=count).images
+        count = min(_SEEN, len(prepared.train.labels))
+        images = sample_images(prepared.train, plan.input, device, data=recipe.data, count=count).images
     fresh = None if loaded is None else {*loaded.fresh, *loaded.missing}
     head, stem = built.head, built.stem
     return apply_init(built.module, recipe.init, images=images, seed=recipe.seed, head=head, stem=stem, fresh=fresh)

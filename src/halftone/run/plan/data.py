@@ -12,12 +12,14 @@ from halftone.data.check import decode_faults
 from halftone.data.config import DataConfig
 from halftone.data.cut import cut
 from halftone.data.fingerprint import fingerprint
-from halftone.data.labelled import Labelled, Parts, in_memory, without
+from halftone.data.labelled import Labelled, Parts, Pixels, in_memory, without
 from halftone.data.open import open_source
+from halftone.data.reading import TIMEOUT, Readers
 from halftone.data.split import hold_out
 from halftone.data.survey import Fault, Survey, survey
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import DataFacts
+from halftone.system.threads import usable_cores
 
 HELD_OUT = 0.2
 _UNEVEN = 10
@@ -48,7 +50,7 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     """
     parts = open_source(config, given)
     mark = fingerprint(parts)
-    seen = survey(parts.train, workers=workers)
+    seen = survey(parts.train, workers=workers, timeout=config.timeout)
     faults = _check_part(parts.train, config, seen=seen, workers=workers)
     for part in (parts.validation, parts.test):
         if part is not None:
@@ -77,10 +79,10 @@ def _check_part(part: Labelled, config: DataConfig, *, workers: int, seen: Surve
         DataError: it is too much.
     """
     if config.on_error == "fail":
-        faults = decode_faults(part, workers=workers)
+        faults = decode_faults(part, workers=workers, timeout=config.timeout)
         check_limit(faults, len(part.labels), config)
         return faults
-    seen = seen or survey(part, workers=workers)
+    seen = seen or survey(part, workers=workers, timeout=config.timeout)
     check_limit(seen.faults, seen.num_seen, config, sampled=not seen.complete)
     return seen.faults
 
@@ -164,13 +166,15 @@ def _split(
         notes.note("data.validation", share, f"a share was asked for; {unused}")
     if config.validation == "auto":
         notes.note("data.validation", share, "the set has no validation part; held out by content, class by class")
-    train, validation = hold_out(parts.train, share, seed=config.split_seed, workers=workers)
+    train, validation = hold_out(parts.train, share, seed=config.split_seed, workers=workers, timeout=config.timeout)
     if len(validation.labels) == 0:
         raise DataError("no class has two images, so none can be held out for validation", hint="add images")
     return train, validation, parts.test or parts.validation, f"{share:g} of the training images, by content"
 
 
-def measure(source: Labelled, spec: InputSpec) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+def measure(
+    source: Labelled, spec: InputSpec, *, timeout: float = TIMEOUT
+) -> tuple[tuple[float, ...], tuple[float, ...], int]:
     """Measure the mean and deviation of each channel on evenly spaced images.
 
     Returns:
@@ -179,14 +183,22 @@ def measure(source: Labelled, spec: InputSpec) -> tuple[tuple[float, ...], tuple
     count = min(len(source.labels), MEASURED if in_memory(source) else MEASURED // 8)
     total = np.zeros((2, spec.channels))
     num_pixels = used = 0
-    for index in np.linspace(0, len(source.labels) - 1, count).astype(int):
+
+    def see(index: int) -> Pixels | None:
         try:
-            pixels = cut(source, int(index), spec).reshape(-1, spec.channels) / 255.0
+            return cut(source, index, spec)
         except UnreadableImage:
-            continue  # it is counted where it would have been used
-        total += np.stack([pixels.sum(0), (pixels**2).sum(0)])
-        num_pixels += len(pixels)
-        used += 1
+            return None  # it is counted where it would have been used
+
+    indices = np.linspace(0, len(source.labels) - 1, count).astype(int).tolist()
+    with Readers(usable_cores(), timeout=timeout, name=source.name) as readers:
+        for seen in readers.map(see, indices):
+            if seen is None:
+                continue
+            pixels = seen.reshape(-1, spec.channels) / 255.0
+            total += np.stack([pixels.sum(0), (pixels**2).sum(0)])
+            num_pixels += len(pixels)
+            used += 1
     if not used:
         raise DataError("none of the training images can be read", hint="`halftone check-data` says why")
     mean, square = total / num_pixels

@@ -91,7 +91,7 @@ def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native 
     elif has_weights and native is not None and native.mean is not None and native.std is not None and channels == 3:
         mean, std, reason = native.mean, native.std, "what the weights were trained with"
     else:
-        mean, std, count = measure(opened.train, spec)
+        mean, std, count = measure(opened.train, spec, timeout=config.timeout)
         reason = f"measured on {count} training images"
     if (config.mean == "auto") != (config.std == "auto"):
         reason = f"one of both asked, the other {reason}"

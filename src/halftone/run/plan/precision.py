@@ -113,8 +113,8 @@ def _found(
         stand_still(network.built, recipe.weights, module=model)
         layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
         model = model.to(device).to(memory_format=layout).train()
-        count, workers = min(part, opened.facts.num_train), decided(recipe.data.workers)
-        batch = sample_images(opened.train, network.spec, device, workers=workers, count=count)
+        count = min(part, opened.facts.num_train)
+        batch = sample_images(opened.train, network.spec, device, data=recipe.data, count=count)
         key = _key(model, batch, recipe, modes, device)
         known = cache.read("precision", key, Finding)
         if known is not None and known.complete:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from halftone.base.errors import RecipeError
 from halftone.base.inputs import InputSpec
+from halftone.base.records import decided
 from halftone.data.augment.pipeline import Normalise
+from halftone.data.config import DataConfig
 from halftone.data.labelled import Labelled
 from halftone.data.streaming import StreamingFeed
 
@@ -26,14 +28,14 @@ class Sample:
     """Per image, to decode."""
 
 
-def sample_images(train: Labelled, spec: InputSpec, device: torch.device, *, workers: int, count: int) -> Sample:
+def sample_images(train: Labelled, spec: InputSpec, device: torch.device, *, data: DataConfig, count: int) -> Sample:
     """Decode some training images, spread over the set and not changed at random, and normalise them.
 
     Raises:
         RecipeError: fewer than two of them can be read.
     """
     chosen = np.linspace(0, len(train.labels) - 1, count).astype(np.int64)
-    feed = StreamingFeed(train, spec, device, workers=workers)
+    feed = StreamingFeed(train, spec, device, workers=decided(data.workers), timeout=data.timeout)
     clock = time.perf_counter()
     batch = next(iter(feed.batches(chosen, count)))
     seconds = time.perf_counter() - clock
