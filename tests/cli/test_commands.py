@@ -94,7 +94,7 @@ def test_check_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-data", str(root)]) == 0
     out, err = said(capsys)
     assert "unreadable: train/down/cut.png" in out
-    assert "in two parts: train/across/same.png = val/down/0002.png" in out
+    assert "in two parts and under two labels: train/across/same.png = val/down/0002.png" in out
     assert "3 problems" in err  # broken, in two parts, under two labels
     assert main(["check-data", str(root), "--strict", "--json"]) == 3
     found = json.loads(said(capsys)[0])

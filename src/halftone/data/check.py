@@ -1,93 +1,150 @@
-"""Looking closely: every image decoded in full, because headers and `verify()` let broken files pass."""
+"""Looking closely: every image read and decoded once, in full, because headers and `verify()` let broken files pass."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from halftone.base.errors import UnreadableImage
+from halftone.data.examine import Examined, examine
 from halftone.data.labelled import Labelled, in_memory
-from halftone.data.split import content_digests
+from halftone.data.look_alike import SIDE, Thumbnails, thumbnail
+from halftone.data.reading import TIMEOUT, Readers
+from halftone.data.sources.files import EXTENSIONS
 from halftone.data.survey import Fault
 
 
 @dataclass(slots=True)
 class PartCheck:
-    """What a full look at one part found."""
+    """What a full look at one part found. Arrays have a row for each image, zero where it cannot be read."""
 
     part: str
+    source: Labelled
     num_images: int = 0
+    """That were looked at so far."""
     faults: list[Fault] = field(default_factory=list)
+    """What cannot be read."""
+    suspects: list[Fault] = field(default_factory=list)
+    """What can be read, with a complaint of the decoder: bits of it are probably wrong."""
+    renamed: list[Fault] = field(default_factory=list)
+    """Files of another format than their name says. They are read by their content."""
+    animated: list[Fault] = field(default_factory=list)
+    """Files of several frames. The first is used."""
     num_gray: int = 0
-    sides: list[tuple[int, int]] = field(default_factory=list)
-    """Height and width of each image that can be read."""
-    per_class: dict[str, int] = field(default_factory=dict)
+    modes: Counter[str] = field(default_factory=Counter)
+    """Images of each of Pillow's modes."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Files of each format."""
+    sides: npt.NDArray[np.int32] = field(init=False)
+    """Height and width in pixels, [images, 2]."""
+    digests: list[bytes] = field(init=False)
+    """Of the decoded pixels; empty where there are none."""
+    thumbnails: Thumbnails = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make room."""
+        count = len(self.source.labels)
+        self.sides = np.zeros((count, 2), dtype=np.int32)
+        self.digests = [b""] * count
+        self.thumbnails = np.zeros((count, SIDE, SIDE), dtype=np.uint8)
+
+    @property
+    def per_class(self) -> dict[str, int]:
+        """Images of each class, readable or not."""
+        counts = np.bincount(self.source.labels, minlength=len(self.source.classes))
+        return {label: int(count) for label, count in zip(self.source.classes, counts, strict=True)}
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """Which images can be read, [images]."""
+        return self.sides[:, 0] > 0
+
+    def add(self, index: int, seen: "_Sketch | Fault") -> None:
+        """Take in what was seen of an image."""
+        self.num_images += 1
+        if isinstance(seen, Fault):
+            self.faults.append(seen)
+            return
+        name = self.source.name(index)
+        self.sides[index], self.digests[index], self.thumbnails[index] = seen.shape, seen.digest, seen.thumbnail
+        self.num_gray += seen.gray
+        self.modes[seen.mode] += 1
+        if seen.complaint:
+            self.suspects.append(Fault(index, name, seen.complaint))
+        if seen.kind:
+            self.kinds[seen.kind] += 1
+            expected = EXTENSIONS.get(Path(name).suffix.lower(), seen.kind)
+            if expected != seen.kind:
+                self.renamed.append(Fault(index, name, f"it is {seen.kind}, not {expected}"))
+        if seen.frames:
+            self.animated.append(Fault(index, name, "it has several frames"))
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
-    """Images with the same content."""
+class _Sketch:
+    """What is kept of an image, instead of its pixels; see `Examined`."""
 
-    names: tuple[str, ...]
-    parts: tuple[str, ...]
-    """The parts they lie in."""
-    labels: tuple[str, ...]
-    """The classes they carry; more than one is a contradiction."""
+    mode: str
+    kind: str
+    complaint: str
+    frames: bool
+    shape: tuple[int, int]
+    gray: bool
+    digest: bytes
+    thumbnail: npt.NDArray[np.uint8]
 
 
-def check_part(name: str, source: Labelled, *, workers: int) -> Iterator[PartCheck]:
-    """Decode every image; yield the same growing account after each, so that progress can be shown."""
-    check = PartCheck(name)
-    counts = np.bincount(source.labels, minlength=len(source.classes))
-    check.per_class = {label: int(count) for label, count in zip(source.classes, counts, strict=True)}
+def check_part(name: str, source: Labelled, *, workers: int, timeout: float = TIMEOUT) -> Iterator[PartCheck]:
+    """Decode every image; yield the same growing account after each, so that progress can be shown.
 
-    def see(index: int) -> Fault | tuple[int, int, bool]:
+    Raises:
+        ResourceError: an image takes longer than `timeout` seconds; it is named.
+    """
+    check = PartCheck(name, source)
+
+    def see(index: int) -> "_Sketch | Fault":
         try:
-            pixels = source.pixels(index)
+            return _sketch(examine(source, index))
         except UnreadableImage as error:
             return Fault(index, source.name(index), str(error))
-        gray = pixels.shape[2] == 1 or bool(
-            (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
-        )
-        return pixels.shape[0], pixels.shape[1], gray
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for seen in pool.map(see, range(len(source.labels))):
-            check.num_images += 1
-            if isinstance(seen, Fault):
-                check.faults.append(seen)
-            else:
-                height, width, gray = seen
-                check.sides.append((height, width))
-                check.num_gray += gray
+    with Readers(workers, timeout=timeout, name=source.name) as readers:
+        for index, seen in enumerate(readers.map(see, range(len(source.labels)))):
+            check.add(index, seen)
             yield check
 
 
-def decode_faults(source: Labelled, *, workers: int) -> tuple[Fault, ...]:
+def decode_faults(source: Labelled, *, workers: int, timeout: float = TIMEOUT) -> tuple[Fault, ...]:
     """Return the images that cannot be decoded."""
     if in_memory(source):
         return ()
-    check = PartCheck("")
-    for found in check_part("", source, workers=workers):
-        check = found
-    return tuple(check.faults)
+
+    def see(index: int) -> Fault | None:
+        try:
+            examine(source, index)
+        except UnreadableImage as error:
+            return Fault(index, source.name(index), str(error))
+        return None
+
+    with Readers(workers, timeout=timeout, name=source.name) as readers:
+        return tuple(fault for fault in readers.map(see, range(len(source.labels))) if fault is not None)
 
 
-def find_copies(parts: Sequence[tuple[str, Labelled]], *, workers: int) -> list[Copies]:
-    """Return the groups of images with equal content, within and across parts."""
-    where: dict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
-    for part, source in parts:
-        digests = content_digests(source, workers=workers)
-        for index, (digest, label) in enumerate(zip(digests, source.labels, strict=True)):
-            where[bytes(digest)].append((source.name(index), part, source.classes[label]))
-    return [
-        Copies(
-            tuple(name for name, _, _ in group),
-            tuple(sorted({part for _, part, _ in group})),
-            tuple(sorted({label for _, _, label in group})),
-        )
-        for group in where.values()
-        if len(group) > 1
-    ]
+def _sketch(found: Examined) -> _Sketch:
+    pixels = found.pixels
+    hasher = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    hasher.update(pixels)
+    return _Sketch(
+        mode=found.mode,
+        kind=found.kind,
+        complaint=found.complaint,
+        frames=found.frames,
+        shape=(pixels.shape[0], pixels.shape[1]),
+        gray=pixels.shape[2] == 1,
+        digest=hasher.digest(),
+        thumbnail=thumbnail(pixels),
+    )

@@ -57,7 +57,7 @@ def cut_file(data: bytes, spec: InputSpec, choose: Choose | None = None, *, max_
     Raises:
         UnreadableImage: not an image, damaged, of a format that is not read, empty or too large.
     """
-    plain = _plain(data, max_pixels)
+    plain = plain_jpeg(data, max_pixels)
     if plain is not None:
         header, turn = plain
         height, width = turn.upright_shape(header.height, header.width)
@@ -90,7 +90,7 @@ def shrink(source: Labelled, index: int, spec: InputSpec, side: int | None) -> P
     if side is None:
         return cut(source, index, spec)
     encoded = source.encoded(index)
-    plain = None if encoded is None else _plain(encoded.content, encoded.max_pixels)
+    plain = None if encoded is None else plain_jpeg(encoded.content, encoded.max_pixels)
     if encoded is not None and plain is not None:
         header, turn = plain
         height, width = turn.upright_shape(header.height, header.width)
@@ -116,7 +116,7 @@ def bounded(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _plain(data: bytes, max_pixels: int) -> tuple[Header, Turn] | None:
+def plain_jpeg(data: bytes, max_pixels: int) -> tuple[Header, Turn] | None:
     """Return the header of a plain JPEG and how it is turned upright; None of any other file."""
     header = read_header(data)
     if header is None or header.height * header.width > max_pixels:

@@ -97,6 +97,21 @@ def read_header(data: bytes) -> Header | None:
     return Header(height, width, gray=channels == 1, tagged=tagged, height_at=height_at if shortens else 0)
 
 
+def decode_whole(data: bytes, header: Header) -> tuple[Pixels | None, str]:
+    """Decode a plain JPEG in full.
+
+    Returns:
+        uint8 [height, width, 1 or 3] as it is stored, or None if the decoder stumbles; and what it complained of.
+    """
+    gray = header.gray
+    pixels = np.empty((header.height, header.width, 1 if gray else 3), np.uint8)
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY" if gray else "RGB", buffer=pixels)
+    except (ValueError, RuntimeError) as error:
+        return None, str(error)
+    return pixels, ""
+
+
 def decode_part(data: bytes, header: Header, box: Box, by: int) -> Pixels | None:
     """Decode a box of a plain JPEG at a part of its size.
 

@@ -158,6 +158,15 @@ class Relabelled:
         return self.source.name(index)
 
 
+class LeftOut(NamedTuple):
+    """Something that lies among the images and is not taken for one."""
+
+    name: str
+    reason: str
+    meant: bool
+    """Whether it is called as images are, so that somebody may miss it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts that a source brings. What is None it does not have."""
@@ -167,6 +176,8 @@ class Parts:
     test: Labelled | None = None
     notes: tuple[str, ...] = ()
     """What was ignored, assumed or noticed while opening, for people."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Each file of a folder that was ignored."""
 
 
 def in_memory(source: Labelled) -> bool:

@@ -98,6 +98,42 @@ def evaluate(model: nn.Module, data: EvaluationSet, *, at_once: int = 0) -> Gene
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """What a network holds likely of each image that could be read."""
+
+    indices: npt.NDArray[np.int64]
+    """Of the images, [images]."""
+    values: npt.NDArray[np.float32]
+    """Of the classes, [images, classes]."""
+    faults: tuple[Fault, ...]
+
+
+def class_probabilities(model: nn.Module, data: EvaluationSet) -> Generator[int, None, Probabilities]:
+    """Compute the probability of every class for each image, with a network in evaluation mode.
+
+    Yields:
+        After each batch, how many images are done.
+
+    Returns:
+        The `Probabilities`, as the generator's value.
+    """
+    indices: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    values: list[npt.NDArray[np.float32]] = [np.empty((0, len(data.classes)), dtype=np.float32)]
+    faults: list[Fault] = []
+    done, at_once = 0, data.batch_size
+    for batch in data.feed.batches(np.arange(data.num_images), data.batch_size):
+        if len(batch.labels):
+            with torch.inference_mode(), data.compute():
+                logits, at_once, _ = _logits(model, batch.images, data, at_once, "")
+                values.append(logits.float().softmax(1).cpu().numpy())
+        indices.append(batch.indices)
+        faults += batch.faults
+        done += len(batch.indices) + len(batch.faults)
+        yield done
+    return Probabilities(np.concatenate(indices), np.concatenate(values), tuple(faults))
+
+
 def _logits(model: nn.Module, images: Tensor, data: EvaluationSet, at_once: int, said: str) -> tuple[Tensor, int, str]:
     """Return the logits of a batch, how many images passed at once, and what was said if memory ran out."""
     while True:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from halftone.data.decode import MAX_PIXELS, decode_file, look_at_file, read_file
-from halftone.data.labelled import Encoded, Labels, Look, Pixels
+from halftone.data.labelled import Encoded, Labels, LeftOut, Look, Pixels
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
+EXTENSIONS = (
+    dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG")
+    | {".png": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP", ".dib": "BMP"}
+    | {".tif": "TIFF", ".tiff": "TIFF"}
+    | dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM")
 )
+"""How image files are called, and the format that they then have."""
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -58,12 +61,16 @@ class FileImages:
         return self.paths[index]
 
 
-def walk(folder: Path) -> Iterator[str]:
+def walk(folder: Path, left_out: list[LeftOut] | None = None) -> Iterator[str]:
     """Yield the files below a folder that may be images, as sorted paths relative to it.
 
     Hidden and system files are left out, and so is what is not a regular file (a pipe would block the
     reader). Links are followed, but not to a folder that was seen already or that holds this one: a link back to
     the root would bring the images of every other class.
+
+    Args:
+        folder: to look in.
+        left_out: what is not a regular file is added here.
 
     Raises:
         OSError: a folder cannot be read.
@@ -88,6 +95,8 @@ def walk(folder: Path) -> Iterator[str]:
                     folders.append(relative)
             elif kind == "file":
                 yield relative
+            elif left_out is not None:
+                left_out.append(LeftOut(relative, _strange(entry), _named_as_image(entry.name)))
         pending += reversed(folders)
 
 
@@ -99,6 +108,17 @@ def kind_of(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
         return "other"
 
 
+def _strange(entry: os.DirEntry[str]) -> str:
+    """Say why an entry is neither a file nor a folder."""
+    if entry.is_symlink() and not Path(entry.path).exists():
+        return f"a link to {Path(entry.path).readlink()}, which is not there"
+    return "not a regular file"
+
+
+def _named_as_image(name: str) -> bool:
+    return Path(name).suffix.lower() in EXTENSIONS
+
+
 def is_hidden(name: str) -> bool:
     """Tell whether a file or folder belongs to the system rather than to the data."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
@@ -106,7 +126,7 @@ def is_hidden(name: str) -> bool:
 
 def looks_like_image(path: Path) -> bool:
     """Tell by its extension, or else by its first bytes, whether a file is meant to be an image."""
-    if path.suffix.lower() in EXTENSIONS:
+    if _named_as_image(path.name):
         return True
     try:
         with path.open("rb") as file:

@@ -7,8 +7,8 @@ from unicodedata import normalize
 import numpy as np
 
 from halftone.base.errors import DataError, closest, listed, printable
-from halftone.data.labelled import Parts
-from halftone.data.sources.files import EXTENSIONS, FileImages, is_hidden, kind_of, looks_like_image, walk
+from halftone.data.labelled import LeftOut, Parts
+from halftone.data.sources.files import FileImages, is_hidden, kind_of, looks_like_image, walk
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
@@ -34,9 +34,9 @@ def open_folder(root: Path, *, max_pixels: int) -> Parts:
 
     train_folder, others = named(TRAIN), {names: named(names) for names in (VALIDATION, TEST)}
     if train_folder is None or (not _folders(train_folder) and not any(others.values())):
-        train, notes = _open_part(root, root, None, max_pixels)  # there may be a class called "train"
-        return Parts(train, notes=notes)
-    train, notes = _open_part(root, train_folder, None, max_pixels)
+        train, notes, left_out = _open_part(root, root, None, max_pixels)  # there may be a class called "train"
+        return Parts(train, notes=notes, left_out=left_out)
+    train, notes, left_out = _open_part(root, train_folder, None, max_pixels)
     found: dict[tuple[str, ...], FileImages] = {}
     for names, folder in others.items():
         if folder is None:
@@ -44,9 +44,9 @@ def open_folder(root: Path, *, max_pixels: int) -> Parts:
         if names == TEST and not _folders(folder):
             notes += (f"left out {folder.name}/: its images lie in no class folders, so nobody says what they are",)
             continue
-        found[names], more = _open_part(root, folder, train.classes, max_pixels)
-        notes += more
-    return Parts(train, found.get(VALIDATION), found.get(TEST), notes)
+        found[names], more, others = _open_part(root, folder, train.classes, max_pixels)
+        notes, left_out = notes + more, left_out + others
+    return Parts(train, found.get(VALIDATION), found.get(TEST), notes, left_out)
 
 
 def _folders(root: Path) -> list[str]:
@@ -61,7 +61,7 @@ def _folders(root: Path) -> list[str]:
 
 def _open_part(
     root: Path, part: Path, known: tuple[str, ...] | None, max_pixels: int
-) -> tuple[FileImages, tuple[str, ...]]:
+) -> tuple[FileImages, tuple[str, ...], tuple[LeftOut, ...]]:
     """List one part; `known` are the classes of the training part, or None for that part itself."""
     folders = {name: _class_name(name) for name in _folders(part)}
     if not folders:
@@ -75,7 +75,7 @@ def _open_part(
         )
     paths: list[str] = []
     labels: list[int] = []
-    others: list[str] = []
+    others: list[LeftOut] = []
     for folder, name in folders.items():
         images = _list_class(root, part / folder, others)
         if not images and known is None:
@@ -83,7 +83,7 @@ def _open_part(
         paths += images
         labels += [classes.index(name)] * len(images)
     source = FileImages(root, tuple(paths), np.array(labels, dtype=np.int64), classes, max_pixels)
-    return source, _notes(source, part.name, others)
+    return source, _notes(source, part.name, others), tuple(others)
 
 
 def _class_name(folder: str) -> str:
@@ -92,11 +92,12 @@ def _class_name(folder: str) -> str:
     return normalize("NFC", printable(text))  # one system's "é" is another's "e" and accent
 
 
-def _notes(source: FileImages, part: str, others: list[str]) -> tuple[str, ...]:
+def _notes(source: FileImages, part: str, others: list[LeftOut]) -> tuple[str, ...]:
     """Say which files were left out and which classes a part lacks."""
     notes: list[str] = []
     if others:
-        notes.append(f"left out {len(others)} that are not images: {printable(listed(others, most=3))}")
+        names = printable(listed([other.name for other in others], most=3))
+        notes.append(f"left out {len(others)} that are not images: {names}")
     present = set(source.labels.tolist())
     absent = [name for number, name in enumerate(source.classes) if number not in present]
     if absent:
@@ -104,14 +105,18 @@ def _notes(source: FileImages, part: str, others: list[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _list_class(root: Path, folder: Path, others: list[str]) -> list[str]:
+def _list_class(root: Path, folder: Path, others: list[LeftOut]) -> list[str]:
     """Return the image files of one class relative to the root; append what is none to `others`."""
     images: list[str] = []
+    strange: list[LeftOut] = []
     prefix = folder.relative_to(root).as_posix()
     try:
-        for path in walk(folder):
-            plausible = Path(path).suffix.lower() in EXTENSIONS or looks_like_image(folder / path)
-            (images if plausible else others).append(f"{prefix}/{path}")
+        for path in walk(folder, strange):
+            if looks_like_image(folder / path):
+                images.append(f"{prefix}/{path}")
+            else:
+                others.append(LeftOut(f"{prefix}/{path}", "not an image, by its name and its start", meant=False))
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+    others += [other._replace(name=f"{prefix}/{other.name}") for other in strange]
     return images
