@@ -19,11 +19,6 @@ if TYPE_CHECKING:  # it brings all that trains
 
 MOST = 50
 """Of copies and of labels, lines for people of each kind; JSON holds all."""
-_SEEN = {
-    "no": "it was not trained on them",
-    "yes": "it was trained on them, so it may have learned wrong labels by heart: fewer are found",
-    "unknown": "the data changed since, so it is not known which of them it was trained on",
-}
 
 
 def summary(checked: Checked, judged: "Sequence[JudgedPart]") -> dict[str, Any]:
@@ -51,6 +46,7 @@ def summary(checked: Checked, judged: "Sequence[JudgedPart]") -> dict[str, Any]:
                 "part": part.part,
                 "trained_on": part.trained_on,
                 "images": part.num_judged,
+                "agreement": part.agreement,
                 "errors": [error._asdict() for error in part.errors],
             }
             for part in judged
@@ -171,8 +167,8 @@ def _show_copies(console: Console, checked: Checked) -> None:
 
 def _show_labels(console: Console, part: "JudgedPart") -> None:
     console.print(
-        f"[bold]labels of {part.part}[/]: {len(part.errors):,} of {part.num_judged:,} are probably wrong by the run; "
-        f"{_SEEN[part.trained_on]}"
+        f"[bold]labels of {part.part}[/]: {len(part.errors):,} of {part.num_judged:,} are probably wrong by the run, "
+        f"which agrees with {part.agreement:.1%}; {'; '.join(part.remarks())}"
     )
     for error in part.errors[:MOST]:
         console.print(

@@ -73,7 +73,7 @@ def thumbnail(pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 def look_alikes(thumbnails: Thumbnails) -> Alike:
     """Return the pairs of pictures that look alike by the rule above."""
-    contrast = thumbnails.reshape(len(thumbnails), -1).std(1, dtype=np.float32)
+    contrast = thumbnails.std((1, 2), dtype=np.float32)
     members = np.flatnonzero(contrast >= LEAST_CONTRAST)
     if len(members) < 2:
         return Alike(members[:0], members[:0], np.empty(0, dtype=np.float32))

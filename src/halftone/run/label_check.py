@@ -23,8 +23,17 @@ from halftone.run.session import evaluation_set
 from halftone.system.memory import out_of_memory_named
 from halftone.system.threads import usable_cores
 
+UNSURE = 0.9
+"""A run that agrees with a smaller share of the labels names many right ones, too."""
 Seen = Literal["no", "yes", "unknown"]
 """Whether the run was trained on images: then it repeats the labels that it was given, and finds fewer wrong ones."""
+
+
+_REMARKS: dict[Seen, str] = {
+    "no": "it was not trained on these images",
+    "yes": "it was trained on these images and may have learned wrong labels by heart, so fewer are found",
+    "unknown": "the data changed since, so it is not known which of these images it was trained on",
+}
 
 
 class LabelError(NamedTuple):
@@ -49,8 +58,17 @@ class JudgedPart:
     trained_on: Seen
     num_judged: int
     """Images that could be read."""
+    agreement: float
+    """The share of them of which the likeliest class is the label: the accuracy, if the labels were right."""
     errors: tuple[LabelError, ...]
     """The least believed label first."""
+
+    def remarks(self) -> list[str]:
+        """Say how far this is to be believed, for people."""
+        remarks = [_REMARKS[self.trained_on]]
+        if self.agreement < UNSURE:
+            remarks.append("a run that is so often at odds with the labels names right ones, too")
+        return remarks
 
 
 class Step(NamedTuple):
@@ -131,4 +149,5 @@ def _judged(part: str, images: Labelled, seen: Seen, found: Probabilities) -> Ju
                 probability=float(np.round(values[row, suggested], 6)),
             )
         )
-    return JudgedPart(part, images, seen, len(found.indices), tuple(errors))
+    agreement = float((values.argmax(1) == labels).mean()) if len(labels) else 0.0
+    return JudgedPart(part, images, seen, len(labels), agreement, tuple(errors))

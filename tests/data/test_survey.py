@@ -1,4 +1,4 @@
-"""The look at the headers, the full look at every image, and copies."""
+"""The look at the headers."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from halftone.data import survey as room
-from halftone.data.check import check_part, decode_faults, find_copies
 from halftone.data.config import DataConfig
 from halftone.data.labelled import Labelled, Subset
 from halftone.data.open import open_source
 from halftone.data.sources.arrays import from_arrays
-from halftone.data.sources.dataset import open_given
 from halftone.data.survey import survey
 from pictures import encoded, noise, png, slope, write
 from samples import stripes
@@ -90,71 +88,3 @@ def test_images_in_memory_need_one_look() -> None:
         seen = survey(part, workers=1)
         assert (seen.num_seen, seen.complete) == (len(part.labels), True)
         assert (seen.uniform, seen.median_side, seen.gray_share) == ((6, 6), 6, 1.0)
-
-
-def test_A2_A3_only_the_full_look_finds_cut_files(tmp_path: Path) -> None:
-    whole = encoded(noise(64, 48), "JPEG")
-    source = folder(
-        tmp_path,
-        {
-            "a/1.jpg": whole,
-            "a/2.jpg": whole[: len(whole) // 2],
-            "b/3.png": encoded(noise(40, 40))[:-2000],
-            "b/4.png": noise(16, 20, 1),
-            "b/5.png": np.repeat(noise(4, 4, 1), 3, axis=2),
-        },
-    )
-    assert survey(source, workers=1).faults == ()
-    accounts = list(check_part("train", source, workers=2))
-    assert len(accounts) == 5  # one after each image, so that progress can be shown
-    check = accounts[-1]
-    assert (check.part, check.num_images, check.num_gray) == ("train", 5, 2)
-    assert [fault.name for fault in check.faults] == ["a/2.jpg", "b/3.png"]
-    assert check.sides == [(64, 48), (16, 20), (4, 4)]
-    assert check.per_class == {"a": 2, "b": 3}
-    assert decode_faults(source, workers=1) == tuple(check.faults)
-
-
-def test_images_in_memory_have_no_faults() -> None:
-    source = from_arrays(*stripes(6, size=4))
-    assert decode_faults(source, workers=1) == ()
-    *_, check = check_part("train", Subset(source, np.array([0, 1, 3])), workers=0)
-    assert check.per_class == {"0": 2, "1": 1, "2": 0}
-    assert check.sides == [(4, 4)] * 3
-
-
-def test_A31_A32_copies_within_and_across_parts_and_under_two_labels(tmp_path: Path) -> None:
-    one, two, three = (noise(4, 4, seed=seed) for seed in (1, 2, 3))
-    files = {
-        "train/a/1.png": one,
-        "train/a/2.png": one,
-        "train/b/3.png": two,
-        "train/a/4.png": three,
-        "train/b/5.png": noise(4, 4),
-    }
-    files |= {"val/a/6.png": noise(4, 4, seed=9), "val/b/7.png": two, "val/b/8.png": three}
-    folder(tmp_path, files)
-    parts = open_source(DataConfig(source=str(tmp_path)))
-    assert parts.validation is not None
-    copies = find_copies([("train", parts.train), ("validation", parts.validation)], workers=2)
-    found = {group.names: (group.parts, group.labels) for group in copies}
-    assert found == {
-        ("train/a/1.png", "train/a/2.png"): (("train",), ("a",)),
-        ("train/b/3.png", "val/b/7.png"): (("train", "validation"), ("b",)),
-        ("train/a/4.png", "val/b/8.png"): (("train", "validation"), ("a", "b")),
-    }
-
-
-def test_unreadable_items_of_two_parts_are_no_copies() -> None:
-    class Broken:
-        targets = (0, 1)
-
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, index: int) -> Any:
-            raise OSError("broken")
-
-    parts = open_given((Broken(), Broken()))
-    assert parts.validation is not None
-    assert find_copies([("train", parts.train), ("validation", parts.validation)], workers=1) == []
