@@ -223,6 +223,23 @@ def test_a_feed_that_is_left_stops_its_threads(photos: Labelled) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1), (3, 40), (40, 3)])
+def test_A19_pictures_smaller_than_the_crop_are_enlarged(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """By the rule of all others, in training and in evaluation: never padded, never refused."""
+    for number in range(4):
+        write(tmp_path / "ab"[number % 2] / f"{number}.png", noise(*shape, seed=number))
+    source = open_source(DataConfig(source=str(tmp_path))).train
+    large = SPEC.replaced(size=32)
+    for epoch in (None, 0, 1):
+        feed = StreamingFeed(source, large, CPU, workers=1, box=RandomBox((0.2, 1.0), 3))
+        (batch,) = feed.batches(np.arange(4), 4, epoch=epoch)
+        assert not batch.faults
+        assert batch.images.shape == (4, 3, 32, 32)
+        whole = [source.pixels(index) for index in range(4)]
+        for image, picture in zip(batch.images.numpy(), whole, strict=True):
+            assert picture.min() <= image.min() and image.max() <= picture.max()  # nothing was added
+
+
 def test_images_in_memory_are_kept_as_they_are() -> None:
     pixels, labels = stripes(9, size=8)
     source = from_arrays(pixels, labels)
