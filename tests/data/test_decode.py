@@ -42,14 +42,14 @@ def test_every_format_is_read(kind: str) -> None:
     error = np.abs(pixels.astype(int) - picture)
     assert error.mean() < (3 if kind in (*LOSSY, "GIF") else 0.1)
     assert (pixels == np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))).all()
-    assert look(data) == (24, 32, False)
+    assert look(data)[:3] == (24, 32, False)
 
 
 def test_A7_the_content_decides_not_the_extension(tmp_path: Path) -> None:
     picture = noise(5, 7)
     assert (decode_file(write(tmp_path / "a.jpg", picture)) == picture).all()
     assert (decode_file(write(tmp_path / "a.txt", picture)) == picture).all()
-    assert look_at_file(tmp_path / "a.jpg") == (5, 7, False)
+    assert look_at_file(tmp_path / "a.jpg")[:3] == (5, 7, False)
 
 
 def test_A1_an_empty_file(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_A8_headers_of_formats_with_a_history() -> None:
 
 def test_a_header_is_read_without_decoding_the_picture(tmp_path: Path) -> None:
     data = encoded(noise(64, 64))
-    assert look(data[:60]) == (64, 64, False)
-    assert look_at_file(write(tmp_path / "a.png", data[:60])) == (64, 64, False)
+    assert look(data[:60])[:3] == (64, 64, False)
+    assert look_at_file(write(tmp_path / "a.png", data[:60]))[:3] == (64, 64, False)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from halftone.data import survey as room
 from halftone.data.config import DataConfig
@@ -88,3 +89,15 @@ def test_images_in_memory_need_one_look() -> None:
         seen = survey(part, workers=1)
         assert (seen.num_seen, seen.complete) == (len(part.labels), True)
         assert (seen.uniform, seen.median_side, seen.gray_share) == ((6, 6), 6, 1.0)
+
+
+def test_A7_A13_files_that_are_not_what_they_seem_are_named(tmp_path: Path) -> None:
+    frames = [Image.fromarray(noise(8, 8, seed=seed)) for seed in range(3)]
+    files = {
+        "a/1.jpg": encoded(noise(8, 8)),
+        "a/2.png": noise(8, 8, seed=1),
+        "b/3.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "b/4.jpg": encoded(noise(8, 8, seed=2), "JPEG"),
+    }
+    seen = survey(folder(tmp_path, files), workers=1)
+    assert (seen.renamed, seen.animated) == (("a/1.jpg",), ("b/3.gif",))

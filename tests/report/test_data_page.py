@@ -67,10 +67,10 @@ def tree(tmp_path: Path) -> Path:
 
 def test_the_page_holds_pictures_names_and_faults(tree: Path, tmp_path: Path) -> None:
     found = checked(tree)
-    error = LabelError(1, "val/<b>b/3.png", "<b>b", 0.012, "a", 0.957)
     source = found.parts[1].source
     index = [source.name(number) for number in range(2)].index("val/<b>b/3.png")
-    judged = JudgedPart("validation", source, "no", 2, 0.5, (error._replace(index=index),))
+    error = LabelError(index, "val/<b>b/3.png", "<b>b", 0.012, "a", 0.957)
+    judged = JudgedPart("validation", source, "no", 2, 0.5, (error,))
     write_data_page(found, [judged], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
     page = Reader(text)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from halftone.base.errors import DataError, RecipeError, ResourceError
@@ -137,6 +138,18 @@ def test_A1_A36_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"4 of 120 images cannot be read.*the first is train/down/0002.png") as caught:
         make_plan(Recipe(data=str(root)))
     assert "check-data" in caught.value.hint
+
+
+def test_A7_A13_files_that_are_not_what_they_seem_are_noted_once(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "set")
+    first, *others = (Image.open(path) for path in sorted(root.rglob("*.png"))[:3])
+    first.save(root / "train/down/moving.gif", save_all=True, append_images=others)
+    first.save(root / "train/down/called.jpg", "PNG")
+    notes = make_plan(Recipe(data=str(root))).plan.data.notes
+    assert [note for note in notes if "called.jpg" in note or "moving.gif" in note] == [
+        "1 of another format than their names say, read by their content: train/down/called.jpg",
+        "1 with several frames, of which the first is used: train/down/moving.gif",
+    ]
 
 
 def test_measured_normalisation_makes_inputs_standard(tmp_path: Path) -> None:

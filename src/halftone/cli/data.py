@@ -67,7 +67,7 @@ def check_data(
 
 
 def _check(config: "DataConfig", workers: int | None, *, look_alikes: bool) -> "Checked":
-    from halftone.cli.progress import counted
+    from halftone.cli.progress import counted, working
     from halftone.data.check import check_part
     from halftone.data.checked import Checked
     from halftone.data.copies import find_copies
@@ -82,7 +82,8 @@ def _check(config: "DataConfig", workers: int | None, *, look_alikes: bool) -> "
             growing = check_part(name, part, workers=threads, timeout=config.timeout)
             *_, check = counted(growing, total=len(part.labels), label=name)
             checks.append(check)
-    copies = find_copies(checks, alike=look_alikes)
+    with working("looking for copies"):
+        copies = find_copies(checks, alike=look_alikes)
     return Checked(config.source, checks, copies, parts.left_out, parts.notes)
 
 

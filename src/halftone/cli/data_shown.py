@@ -1,6 +1,7 @@
 """What check-data found, as JSON and for people."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def summary(checked: Checked, judged: "Sequence[JudgedPart]") -> dict[str, Any]:
                 "trained_on": part.trained_on,
                 "images": part.num_judged,
                 "agreement": part.agreement,
-                "errors": [error._asdict() for error in part.errors],
+                "errors": [asdict(error) for error in part.errors],
             }
             for part in judged
         ],
@@ -144,13 +145,10 @@ def _class_table(checks: Sequence[PartCheck]) -> Table:
 
 def _show_copies(console: Console, checked: Checked) -> None:
     """Print groups of copies: leaks first, then contradictions, then what is merely there twice."""
-    harmless = [group for group in checked.copies if len(group.parts) == len(group.labels) == 1]
-    across = checked.leaks
-    contradictions = [group for group in checked.contradictions if len(group.parts) == 1]
     for what, groups, style in (
-        ("in two parts", across, "red"),
-        ("under two labels", contradictions, "red"),
-        ("copies", harmless, "yellow"),
+        ("in two parts", checked.leaks, "red"),
+        ("under two labels", checked.contradicting, "red"),
+        ("copies", checked.harmless, "yellow"),
     ):
         for group in groups[:MOST]:
             sign, likeness = (" = ", "") if group.kind == "equal" else (" ~ ", f" (alike, {group.likeness:.2f})")

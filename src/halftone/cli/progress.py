@@ -1,6 +1,7 @@
 """A progress bar over anything that is counted; nothing without a terminal."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple, TypeVar
 
 from rich.console import Console
@@ -15,6 +16,11 @@ class Reached(NamedTuple):
     label: str
     done: int
     total: int
+
+
+def working(label: str) -> AbstractContextManager[object]:
+    """Show that something takes a while, on standard error."""
+    return Console(stderr=True).status(label)
 
 
 def counted(items: Iterable[Item], *, total: int, label: str) -> Iterator[Item]:

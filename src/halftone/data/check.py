@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from halftone.data.examine import Examined, examine
 from halftone.data.labelled import Labelled, in_memory
 from halftone.data.look_alike import SIDE, Thumbnails, thumbnail
 from halftone.data.reading import TIMEOUT, Readers
-from halftone.data.sources.files import EXTENSIONS
+from halftone.data.sources.files import expected_kind
 from halftone.data.survey import Fault
 
 
@@ -77,7 +76,7 @@ class PartCheck:
             self.suspects.append(Fault(index, name, seen.complaint))
         if seen.kind:
             self.kinds[seen.kind] += 1
-            expected = EXTENSIONS.get(Path(name).suffix.lower(), seen.kind)
+            expected = expected_kind(name, seen.kind)
             if expected != seen.kind:
                 self.renamed.append(Fault(index, name, f"it is {seen.kind}, not {expected}"))
         if seen.frames:
@@ -137,7 +136,7 @@ def decode_faults(source: Labelled, *, workers: int, timeout: float = TIMEOUT) -
 def _sketch(found: Examined) -> _Sketch:
     pixels = found.pixels
     hasher = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    hasher.update(pixels)
+    hasher.update(pixels.reshape(-1).data)
     return _Sketch(
         mode=found.mode,
         kind=found.kind,

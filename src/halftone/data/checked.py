@@ -34,6 +34,16 @@ class Checked:
         return [group for group in self.copies if len(group.labels) > 1]
 
     @property
+    def contradicting(self) -> list[Copies]:
+        """Of the contradictions, what lies in one part."""
+        return [group for group in self.contradictions if len(group.parts) == 1]
+
+    @property
+    def harmless(self) -> list[Copies]:
+        """What is there several times in one part under one label."""
+        return [group for group in self.copies if len(group.parts) == len(group.labels) == 1]
+
+    @property
     def num_problems(self) -> int:
         """How much is wrong: unreadable, suspicious or missed files, leaks and contradictions."""
         files = sum(len(check.faults) + len(check.suspects) for check in self.parts)

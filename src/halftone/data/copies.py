@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +15,8 @@ _TRIED = 8
 """Of equal images, those that may stand for them in a pair."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """Where an image lies, and what it is called."""
 
     part: str

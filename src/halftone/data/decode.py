@@ -37,6 +37,9 @@ from halftone.data.labelled import Look, Pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 """The formats that are tried. JPEG includes the MPO of many phones and cameras."""
 MAX_PIXELS = 100_000_000
+_SAME_KIND = {"MPO": "JPEG", "DIB": "BMP"}
+_PAGES = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})
+"""Formats in which further frames are pictures of their own; in MPO they are a camera's previews."""
 _INTEGERS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _GRAY = ("1", "L", "LA", "La", "F", *_INTEGERS)
 _ORIENTATION = 0x0112
@@ -130,7 +133,21 @@ def look_of(picture: Image.Image) -> Look:
     width, height = picture.size
     if orientation(picture) >= 5 and picture.format != "TIFF":  # whose size Pillow has already turned
         width, height = height, width
-    return Look(height, width, picture.mode in _GRAY)
+    return Look(height, width, picture.mode in _GRAY, format_of(picture), has_frames(picture))
+
+
+def format_of(picture: Image.Image) -> str:
+    """Return the format of an opened picture; empty if it comes from no file."""
+    kind = picture.format or ""
+    return _SAME_KIND.get(kind, kind)
+
+
+def has_frames(picture: Image.Image) -> bool:
+    """Tell whether an opened picture has further ones behind the first; damaged ones are none."""
+    try:
+        return picture.format in _PAGES and bool(getattr(picture, "is_animated", False))
+    except Exception:  # the first may be sound nevertheless
+        return False
 
 
 def read_file(path: Path) -> bytes:

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from halftone.data.cut import plain_jpeg
-from halftone.data.decode import opened, pixels_of
+from halftone.data.decode import format_of, has_frames, opened, pixels_of
 from halftone.data.jpeg import decode_whole
 from halftone.data.labelled import Encoded, Labelled, Pixels
 
 _MODES = {1: "L", 3: "RGB"}
 """Pillow's names of what arrays hold."""
-_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
-_PAGES = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})
-"""Formats in which further frames are pictures of their own; in MPO they are a camera's previews."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +52,8 @@ def _examine_file(encoded: Encoded) -> Examined:
         if stored is not None:
             return Examined(_plain(turn.upright(stored)), _MODES[stored.shape[2]], "JPEG")
     with opened(data, max_pixels=max_pixels) as picture:
-        kind, mode = picture.format or "", picture.mode
-        kind = _SAME_FORMAT.get(kind, kind)
-        frames = kind in _PAGES and bool(getattr(picture, "is_animated", False))
-        return Examined(_plain(pixels_of(picture)), mode, kind, " ".join(complaint.split()), frames)
+        mode, pixels = picture.mode, _plain(pixels_of(picture))
+        return Examined(pixels, mode, format_of(picture), " ".join(complaint.split()), has_frames(picture))
 
 
 def _plain(pixels: Pixels) -> Pixels:

@@ -19,6 +19,10 @@ class Look(NamedTuple):
     height: int
     width: int
     gray: bool
+    kind: str = ""
+    """The format of the file by its content; empty if there is no file."""
+    frames: bool = False
+    """Whether there are more frames than the first one, which is used."""
 
 
 class Encoded(NamedTuple):

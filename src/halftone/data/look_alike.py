@@ -91,7 +91,8 @@ def _candidates(thumbnails: Thumbnails) -> tuple[Numbers, Numbers]:
     """Return pairs of positions that may look alike, each once; each picture with its nearest by low frequencies."""
     low = np.concatenate([_low_frequencies(part) for part in _blocks(thumbnails)])
     radius = float(np.sqrt(2 * (1 - LEAST_VALUES)))
-    distances, nearest = cKDTree(low).query(low, k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
+    found = cKDTree(low).query(low, k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
+    distances, nearest = (np.asarray(part) for part in found)
     rows, columns = np.nonzero(np.isfinite(distances))
     others = nearest[rows, columns]
     pairs = np.unique(np.minimum(rows, others) * len(low) + np.maximum(rows, others))

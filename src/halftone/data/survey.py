@@ -7,6 +7,7 @@ import numpy as np
 from halftone.base.errors import UnreadableImage
 from halftone.data.labelled import Labelled, Look, in_memory
 from halftone.data.reading import TIMEOUT, Readers
+from halftone.data.sources.files import expected_kind
 
 LOOK_AT_MOST = 20_000
 SAMPLE = 2_000
@@ -34,6 +35,10 @@ class Survey:
     """The height and width that all seen images share, or None."""
     gray_share: float
     faults: tuple[Fault, ...]
+    renamed: tuple[str, ...] = ()
+    """Seen files of another format than their names say."""
+    animated: tuple[str, ...] = ()
+    """Seen files of several frames."""
 
     @property
     def complete(self) -> bool:
@@ -63,6 +68,11 @@ def survey(source: Labelled, *, workers: int, timeout: float = TIMEOUT) -> Surve
     with Readers(workers, timeout=timeout, name=source.name) as readers:
         seen = list(readers.map(see, indices.tolist()))
     looks = [item for item in seen if isinstance(item, Look)]
+    named = [
+        (source.name(index), item)
+        for index, item in zip(indices.tolist(), seen, strict=True)
+        if isinstance(item, Look) and item.kind
+    ]
     shapes = {(item.height, item.width) for item in looks}
     return Survey(
         num_images=num_images,
@@ -71,4 +81,6 @@ def survey(source: Labelled, *, workers: int, timeout: float = TIMEOUT) -> Surve
         uniform=shapes.pop() if len(shapes) == 1 else None,
         gray_share=float(np.mean([item.gray for item in looks])) if looks else 0.0,
         faults=tuple(item for item in seen if isinstance(item, Fault)),
+        renamed=tuple(name for name, item in named if item.kind != expected_kind(name, item.kind)),
+        animated=tuple(name for name, item in named if item.frames),
     )

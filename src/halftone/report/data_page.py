@@ -128,13 +128,14 @@ _TEMPLATES = Environment(
 def _sections(checked: Checked) -> list[Section]:
     """Return the copies by how bad they are, each group in the first section that it belongs to."""
     sources = {check.part: check.source for check in checked.parts}
-    across, contradicting, harmless = [], [], []
-    for group in checked.copies:
-        (across if len(group.parts) > 1 else contradicting if len(group.labels) > 1 else harmless).append(group)
     kinds = (
-        ("In two parts", "What is learned in one part is asked in the other: the result looks too good.", across),
-        ("Under two labels", "At most one of the labels is right.", contradicting),
-        ("There twice", "In one part and under one label. They count double.", harmless),
+        (
+            "In two parts",
+            "What is learned in one part is asked in the other: results look too good.",
+            checked.leaks,
+        ),
+        ("Under two labels", "At most one of the labels is right.", checked.contradicting),
+        ("There twice", "In one part and under one label. They count double.", checked.harmless),
     )
     return [
         Section(

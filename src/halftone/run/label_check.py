@@ -36,7 +36,8 @@ _REMARKS: dict[Seen, str] = {
 }
 
 
-class LabelError(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LabelError:
     """An image whose label is probably wrong."""
 
     index: int

@@ -108,6 +108,11 @@ def kind_of(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
         return "other"
 
 
+def expected_kind(name: str, otherwise: str) -> str:
+    """Return the format that a file's name claims, or another value if it claims none."""
+    return EXTENSIONS.get(Path(name).suffix.lower(), otherwise)
+
+
 def _strange(entry: os.DirEntry[str]) -> str:
     """Say why an entry is neither a file nor a folder."""
     if entry.is_symlink() and not Path(entry.path).exists():

@@ -44,8 +44,8 @@ def open_folder(root: Path, *, max_pixels: int) -> Parts:
         if names == TEST and not _folders(folder):
             notes += (f"left out {folder.name}/: its images lie in no class folders, so nobody says what they are",)
             continue
-        found[names], more, others = _open_part(root, folder, train.classes, max_pixels)
-        notes, left_out = notes + more, left_out + others
+        found[names], more_notes, more_left = _open_part(root, folder, train.classes, max_pixels)
+        notes, left_out = notes + more_notes, left_out + more_left
     return Parts(train, found.get(VALIDATION), found.get(TEST), notes, left_out)
 
 

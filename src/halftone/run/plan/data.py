@@ -58,7 +58,7 @@ def open_data(config: DataConfig, given: Any, notes: Notebook, *, workers: int) 
     train = without(parts.train, [fault.index for fault in faults])
     parts = Parts(train, parts.validation, parts.test, parts.notes)
     train, validation, test, origin = _split(parts, config, notes, workers=workers)
-    found = [*parts.notes, *_class_notes(train, validation)]
+    found = [*parts.notes, *_file_notes(seen), *_class_notes(train, validation)]
     facts = DataFacts(
         classes=train.classes,
         num_train=len(train.labels),
@@ -85,6 +85,15 @@ def _check_part(part: Labelled, config: DataConfig, *, workers: int, seen: Surve
     seen = seen or survey(part, workers=workers, timeout=config.timeout)
     check_limit(seen.faults, seen.num_seen, config, sampled=not seen.complete)
     return seen.faults
+
+
+def _file_notes(seen: Survey) -> Iterator[str]:
+    """Say which training files are not quite what they seem."""
+    if seen.renamed:
+        names = listed(seen.renamed, most=3)
+        yield f"{len(seen.renamed)} of another format than their names say, read by their content: {names}"
+    if seen.animated:
+        yield f"{len(seen.animated)} with several frames, of which the first is used: {listed(seen.animated, most=3)}"
 
 
 def _class_notes(train: Labelled, validation: Labelled) -> Iterator[str]:
