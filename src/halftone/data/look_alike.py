@@ -9,12 +9,14 @@ the values themselves mostly hold a horizon or a bright middle, which many pictu
 2. Their values correlate by at least `LEAST_VALUES`. Frames and logos, which many pictures share, do not achieve that.
 3. Their slopes correlate by at least `LEAST_SLOPES`.
 4. They stand out from the crowd: in a set of digits or of clothes on white each picture has neighbours that look much
-   like it and are others. So what their slopes lack of full correlation is at most `STANDS_OUT` of what the
-   `CROWD`th nearest neighbour of either lacks; or they correlate by `SURE`.
+   like it and are others. Where the slopes of the `CROWD`th nearest neighbour of either correlate by `CROWDED` or more,
+   what the pair lacks of full correlation is at most `STANDS_OUT` of what that neighbour lacks; or it correlates by
+   `SURE`.
 
-Pairs are not compared all with all. The lowest frequencies of the normalised thumbnails (a cosine transform, 24
-numbers) lie in a k-d tree. Cutting off the others makes no distance longer, so every pair that fulfils 2 lies within a
-known radius. Of each picture the `NEIGHBOURS` nearest there are looked at.
+Of the thumbnails only the lowest frequencies are compared all with all, 24 numbers of a cosine transform of each, by
+matrix products. Cutting off the others makes no distance longer, so every pair that fulfils 2 lies within a known
+radius. Of each picture the `NEIGHBOURS` nearest there are looked at. The time grows with the square of the number of
+pictures. (In a k-d tree 24 numbers are too many: nearly all of them are visited, and slowly.)
 
 `python -m benchmarks.look_alikes` shows what the rule finds in photos, CIFAR-10, Fashion-MNIST and the digits.
 """
@@ -26,23 +28,26 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.fft import dctn
-from scipy.spatial import cKDTree
 
 from halftone.data.labelled import Pixels
 
 SIDE = 32
 """Of a thumbnail, in cells."""
 LEAST_CONTRAST = 2.0
-LEAST_VALUES = 0.9
-LEAST_SLOPES = 0.7
+LEAST_VALUES = 0.88
+LEAST_SLOPES = 0.6
 SURE = 0.98
 STANDS_OUT = 1 / 3
 CROWD = 4
+CROWDED = 0.4
 NEIGHBOURS = 16
 _FREQUENCIES = 5
 """Of each direction, of which the constant is left out."""
 _BLOCK = 256
 """Pairs or pictures that are computed at once: few, so that they stay in the processor's cache."""
+
+_DISTANCES = 2**23
+"""Distances that are held at once."""
 
 Thumbnails = npt.NDArray[np.uint8]
 """[images, SIDE, SIDE]."""
@@ -81,7 +86,7 @@ def look_alikes(thumbnails: Thumbnails) -> Alike:
     values, slopes = _compare(thumbnails, members[first], members[second])
     crowd = _crowd(first, second, slopes, len(members))
     crowded = np.maximum(crowd[first], crowd[second])
-    stands_out = (1 - slopes <= STANDS_OUT * (1 - crowded)) | (slopes >= SURE)
+    stands_out = (crowded < CROWDED) | (1 - slopes <= STANDS_OUT * (1 - crowded)) | (slopes >= SURE)
     chosen = np.flatnonzero((values >= LEAST_VALUES) & (slopes >= LEAST_SLOPES) & stands_out)
     chosen = chosen[np.argsort(-slopes[chosen], kind="stable")]
     return Alike(members[first[chosen]], members[second[chosen]], slopes[chosen])
@@ -90,13 +95,21 @@ def look_alikes(thumbnails: Thumbnails) -> Alike:
 def _candidates(thumbnails: Thumbnails) -> tuple[Numbers, Numbers]:
     """Return pairs of positions that may look alike, each once; each picture with its nearest by low frequencies."""
     low = np.concatenate([_low_frequencies(part) for part in _blocks(thumbnails)])
-    radius = float(np.sqrt(2 * (1 - LEAST_VALUES)))
-    found = cKDTree(low).query(low, k=NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
-    distances, nearest = (np.asarray(part) for part in found)
-    rows, columns = np.nonzero(np.isfinite(distances))
-    others = nearest[rows, columns]
-    pairs = np.unique(np.minimum(rows, others) * len(low) + np.maximum(rows, others))
-    first, second = np.divmod(pairs, len(low))
+    count, farthest = len(low), 2 * (1 - LEAST_VALUES)
+    squares, ones = (low**2).sum(1, keepdims=True), np.ones((count, 1), dtype=np.float32)
+    left, right = np.hstack([-2 * low, squares, ones]), np.hstack([low, ones, squares]).T
+    pairs = [np.empty(0, dtype=np.int64)]
+    num_rows = max(1, _DISTANCES // count)
+    for start in range(0, count, num_rows):
+        distances = left[start : start + num_rows] @ right  # squared, of all pictures from these
+        near = distances <= farthest
+        for row in np.flatnonzero(near.sum(1) > NEIGHBOURS + 1):
+            near[row] = False
+            near[row, np.argpartition(distances[row], NEIGHBOURS)[: NEIGHBOURS + 1]] = True
+        rows, others = np.nonzero(near)
+        rows += start
+        pairs.append(np.unique(np.minimum(rows, others) * count + np.maximum(rows, others)))
+    first, second = np.divmod(np.unique(np.concatenate(pairs)), count)
     return first[first != second], second[first != second]
 
 
