@@ -10,7 +10,17 @@ from halftone.run.environment import environment
 from halftone.run.folder import RunFolder
 from halftone.run.plan.record import Plan
 
-_FREE = ("run.", "data.workers", "data.root", "data.cache", "keep_memory", "threads", "device", "deterministic")
+_FREE = (
+    "run.",
+    "data.workers",
+    "data.root",
+    "data.cache",
+    "data.timeout",
+    "keep_memory",
+    "threads",
+    "device",
+    "deterministic",
+)
 """Settings that may change between the processes of a run; of the last three it is said what they may change."""
 _PLACES = ("processor", "device", "threads", "deterministic", "cuda", "cudnn")
 _PACKAGES = ("halftone", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
@@ -77,8 +87,9 @@ def _changes(folder: RunFolder, plan: Plan) -> Iterator[str]:
     for name in _PLACES:
         if name in before and before[name] != now[name]:
             yield printable(f"{name}: {before[name]} when the run began, {now[name]} now")
-    versions = before.get("packages")
-    for package in _PACKAGES if isinstance(versions, dict) else ():
+    noted = before.get("packages")
+    versions = noted if isinstance(noted, dict) else {}
+    for package in _PACKAGES:
         if package in versions and versions[package] != now["packages"][package]:
             yield printable(f"{package}: {versions[package]} when the run began, {now['packages'][package]} now")
 

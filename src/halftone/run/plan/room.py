@@ -68,8 +68,8 @@ def _weigh(
     stand_still(network.built, recipe.weights, module=model)
     layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
     model = model.to(device).to(memory_format=layout).train()
-    count, workers = min(_MORE, len(train.labels)), decided(recipe.data.workers)
-    batch = sample_images(train, network.spec, device, workers=workers, count=count)
+    count = min(_MORE, len(train.labels))
+    batch = sample_images(train, network.spec, device, data=recipe.data, count=count)
     criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
     images = batch.images.contiguous(memory_format=layout)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
