@@ -68,27 +68,26 @@ class Victim:
 
     def kill(self, name: str, hows: Sequence[How], chance: random.Random, *, workers: tuple[int, int] = (0, 0)) -> None:
         """Kill processes of a run as many times as there are ways to; where it finished first, begin another one."""
-        straight, left, number = RunFolder(self.root / "straight"), list(hows), 0
-        steps = len(read_table(straight.steps))
-        while True:
-            folder, status = RunFolder(self.root / f"{name}-{number}"), 0
-            resumes = False
-            while True:
-                fate = self._fate(left[0], chance, steps) if left else {}
-                if resumes:
-                    status = self.go_on(folder.path.name, workers=workers[self.deaths.total % 2], **fate)
-                else:
-                    status = self.begin(folder.path.name, **fate)
-                if status != -signal.SIGKILL:
-                    break
-                self._note(folder, left.pop(0), chance)
-                resumes = bool(checkpoints(folder.checkpoints))
-            assert status == 0, shown(self.log)
-            assert list(differences(straight, folder)) == []
-            self.deaths.finished += 1
+        left, number = list(hows), 0
+        while left:
+            self._train(RunFolder(self.root / f"{name}-{number}"), left, chance, workers)
             number += 1
-            if not left:
-                return
+
+    def _train(self, folder: RunFolder, left: list[How], chance: random.Random, workers: tuple[int, int]) -> None:
+        """Train a run whose processes die in the ways that are left; its end is that of the straight one."""
+        straight, status = RunFolder(self.root / "straight"), -signal.SIGKILL
+        steps = len(read_table(straight.steps))
+        while status == -signal.SIGKILL:
+            fate = self._fate(left[0], chance, steps) if left else {}
+            if checkpoints(folder.checkpoints):
+                status = self.go_on(folder.path.name, workers=workers[self.deaths.total % 2], **fate)
+            else:
+                status = self.begin(folder.path.name, **fate)
+            if status == -signal.SIGKILL:
+                self._note(folder, left.pop(0), chance)
+        assert status == 0, shown(self.log)
+        assert list(differences(straight, folder)) == []
+        self.deaths.finished += 1
 
     def _fate(self, how: How, chance: random.Random, steps: int) -> dict[str, Any]:
         if how == "clock":
@@ -102,7 +101,7 @@ class Victim:
         deaths.in_saves += how == "save" or any(list(place.glob(".*.tmp")) for place in places)
         rows = read_table(folder.steps) if folder.steps.is_file() else []
         deaths.per_epoch[str(folder.path), int(rows[-1]["epoch"]) if rows else 0] += 1
-        if deaths.total % 5 == 0 and len(checkpoints(folder.checkpoints)) > 1:
+        if deaths.total % 4 == 0 and len(checkpoints(folder.checkpoints)) > 1:
             damage(checkpoints(folder.checkpoints)[0], chance)
             deaths.damaged += 1
 
