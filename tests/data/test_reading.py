@@ -12,6 +12,7 @@ import torch
 
 from halftone.base.errors import ResourceError
 from halftone.base.inputs import InputSpec
+from halftone.data.check import check_part, decode_faults
 from halftone.data.config import DataConfig
 from halftone.data.labelled import Labelled
 from halftone.data.open import open_source
@@ -19,6 +20,7 @@ from halftone.data.reading import Readers
 from halftone.data.split import hold_out
 from halftone.data.streaming import StreamingFeed, decode_all
 from halftone.data.survey import survey
+from halftone.run.plan.data import measure
 from pictures import write
 
 CPU = torch.device("cpu")
@@ -93,11 +95,14 @@ def test_A37_a_read_that_hangs_ends_an_epoch_and_names_the_file(stuck: Labelled,
         lambda source: survey(source, workers=2, timeout=0.3),
         lambda source: hold_out(source, 0.2, seed=0, workers=2, timeout=0.3),
         lambda source: decode_all(source, SPEC, CPU, workers=1, timeout=0.3),
+        lambda source: list(check_part("train", source, workers=2, timeout=0.3)),
+        lambda source: decode_faults(source, workers=2, timeout=0.3),
+        lambda source: measure(source, SPEC, timeout=0.3),
     ],
-    ids=["survey", "split", "resident"],
+    ids=["survey", "split", "resident", "check", "faults", "measure"],
 )
 def test_A37_a_read_that_hangs_ends_all_that_comes_before_training(stuck: Labelled, read: Any) -> None:
-    with pytest.raises(ResourceError, match=r"07.png has not been read within 0.3 seconds"):
+    with pytest.raises(ResourceError, match=r"07\.png has not been read within 0\.3 seconds"):
         read(stuck)
 
 

@@ -2,6 +2,7 @@
 
 import json as json_module
 import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,8 +81,7 @@ def _check(config: "DataConfig", workers: int | None, *, look_alikes: bool) -> "
     for name, part in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
         if part is not None:
             growing = check_part(name, part, workers=threads, timeout=config.timeout)
-            *_, check = counted(growing, total=len(part.labels), label=name)
-            checks.append(check)
+            checks.append(deque(counted(growing, total=len(part.labels), label=name), maxlen=1).pop())
     with working("looking for copies"):
         copies = find_copies(checks, alike=look_alikes)
     return Checked(config.source, checks, copies, parts.left_out, parts.notes)

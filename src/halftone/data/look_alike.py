@@ -34,6 +34,7 @@ from halftone.data.labelled import Pixels
 SIDE = 32
 """Of a thumbnail, in cells."""
 LEAST_CONTRAST = 2.0
+"""This and what follows are the numbers of the rule above."""
 LEAST_VALUES = 0.88
 LEAST_SLOPES = 0.6
 SURE = 0.98
@@ -45,7 +46,6 @@ _FREQUENCIES = 5
 """Of each direction, of which the constant is left out."""
 _BLOCK = 256
 """Pairs or pictures that are computed at once: few, so that they stay in the processor's cache."""
-
 _DISTANCES = 2**23
 """Distances that are held at once."""
 
