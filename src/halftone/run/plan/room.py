@@ -17,8 +17,8 @@ from halftone.run.recipe import Recipe
 from halftone.system.memory import available_bytes, give_back, ran_out
 
 _MOST_KEPT = 1000
-"""Times the bytes of its input that no usual network keeps for the backward pass, in fp32: `benchmarks.step_memory`
-finds 37 to 377."""
+"""Times the bytes of its input that no usual network keeps for the backward pass, in fp32; `benchmarks.step_memory`
+shows what they keep."""
 _STATES = {"sgd": 1, "rmsprop": 2, "muon": 1}
 """Numbers that an optimizer keeps for each weight; others keep two."""
 _ROOM = 0.8
