@@ -179,6 +179,8 @@ def asserted_guards(source: Source) -> Iterator[ast.AST]:
 def _narrows(test: ast.expr) -> bool:
     if isinstance(test, ast.BoolOp):
         return all(map(_narrows, test.values))
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return isinstance(test.operand, ast.Call) and _narrows(test.operand)
     if isinstance(test, ast.Call):
         return ast.unparse(test.func) in ("isinstance", "issubclass")
     if not isinstance(test, ast.Compare) or len(test.ops) != 1:
@@ -195,8 +197,14 @@ def swallowed_errors(source: Source) -> Iterator[ast.AST]:
         if not isinstance(node, ast.ExceptHandler):
             continue
         all_of_them = node.type is None or source.named(node.type) == "BaseException"
-        if all_of_them and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node)):
+        if all_of_them and not any(map(_passes_on, ast.walk(node))):
             yield node
+
+
+def _passes_on(node: ast.AST) -> bool:
+    """Tell whether an error goes on its way: raised again, or handed to who waits for the result in another thread."""
+    handed = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "set_exception"
+    return handed or isinstance(node, ast.Raise)
 
 
 RULES: tuple[Callable[[Source], Iterator[ast.AST]], ...] = (

@@ -120,6 +120,7 @@ subprocess.run(["ls"], check=False); Environment(autoescape=True)
 assert x is not None
 assert isinstance(x, int) and y is None
 assert mode != "auto"
+assert not isinstance(padding, str)
 try:
     f()
 except Exception:
@@ -129,6 +130,10 @@ try:
 except BaseException:
     clean()
     raise
+try:
+    f()
+except BaseException as error:
+    future.set_exception(error)
 """
 
 

@@ -97,7 +97,7 @@ def test_D28_tampered_files_beside_the_weights_are_named(run: RunFolder, tmp_pat
     page = folder.report.read_bytes()
     (folder.path / name).write_text(text)
     with pytest.raises(ModelFileError) as caught:
-        write_report(folder)
+        write_page(read_history(folder))
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
     assert folder.report.read_bytes() == page
@@ -108,7 +108,7 @@ def test_D28_names_in_tampered_files_are_escaped(run: RunFolder, tmp_path: Path)
     evil = '<script>alert(1)</script>" onerror="alert(2)'
     (folder.path / "mistakes.json").write_text(json.dumps([{**SHOWN, "name": evil, "true": evil, "predicted": evil}]))
     outline = Outline()
-    write_report(folder)
+    write_page(read_history(folder))
     outline.feed(folder.report.read_text("utf-8"))
     assert "script" not in outline.tags
     assert all(source.startswith("data:") for source in outline.sources)

@@ -33,7 +33,7 @@ class ShownMistake(Record):
 def write_page(history: History) -> Path:
     """Write report.html into the run's folder."""
     plan, metrics = history.plan, history.metrics
-    mistakes = history.folder.path / "mistakes.json"
+    mistakes = _read_mistakes(history.folder.path / "mistakes.json")
     text = _template("run.html.j2").render(
         name=history.name,
         plan=plan,
@@ -50,7 +50,7 @@ def write_page(history: History) -> Path:
         confusion_picture=figures.to_svg(figures.confusion(metrics))
         if metrics is not None and len(metrics.classes) > _MOST_CELLS
         else "",
-        mistakes=_read_mistakes(mistakes) if mistakes.is_file() else [],
+        mistakes=mistakes,
         unreadable=history.unreadable,
         notices=history.notices,
         recipe=dump_yaml(plan.asked.model_dump(mode="json", exclude_unset=True)),
@@ -61,6 +61,8 @@ def write_page(history: History) -> Path:
 
 
 def _read_mistakes(path: Path) -> list[ShownMistake]:
+    if not path.is_file():
+        return []
     rows = read_json_value(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ModelFileError(f"{path} is damaged: it holds no list of mistakes", hint="delete it")
