@@ -102,7 +102,7 @@ def while_saving_the_best() -> None:
 
 
 def while_concluding() -> None:
-    signalled(signal.SIGTERM, "halftone.run.training", "conclude")
+    signalled(signal.SIGTERM, "halftone.run.under_way", "conclude")
 
 
 def twice_while_saving() -> None:

@@ -1,73 +1,33 @@
 """Training as a stream of events: from a recipe, or from the folder of a run that was stopped."""
 
-import shlex
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from halftone.base.errors import DataError, ModelFileError
+from halftone.base.errors import ModelFileError
 from halftone.base.files import remove_stale
 from halftone.base.records import decided
 from halftone.data.augment.pipeline import denormalise
-from halftone.data.labelled import Labelled, Subset
-from halftone.data.streaming import StreamingFeed
-from halftone.loop.evaluate import Evaluation, conclude, evaluate
-from halftone.loop.events import EpochDone, Evaluating, EvaluationDivided, StepTaken, Unreadable
+from halftone.loop.events import Unreadable
 from halftone.loop.fitting import refuse_unlike
 from halftone.loop.session import Session
-from halftone.loop.state import Progress, capture, digest_of, restore
-from halftone.loop.train import train
-from halftone.precision.formats import float32_arithmetic
-from halftone.run.checkpoint import SaveRhythm, load_newest
+from halftone.loop.state import capture, restore
+from halftone.run.checkpoint import load_newest
 from halftone.run.environment import environment
-from halftone.run.events import (
-    Event,
-    Finished,
-    FirstBatch,
-    Judged,
-    Notice,
-    Planned,
-    Started,
-    Tested,
-)
+from halftone.run.events import Event, FirstBatch, Notice, Planned
 from halftone.run.fingerprint import check_same_settings, resumed, write_fingerprint
 from halftone.run.folder import RunFolder, check_free, create_folder
-from halftone.run.learned import Learned, fit_sample
-from halftone.run.model_file import load_model
 from halftone.run.plan.data import check_same_data
 from halftone.run.plan.make import Prepared, make_plan
 from halftone.run.plan.record import Plan
 from halftone.run.prepare import prepare
 from halftone.run.recipe import Recipe
-from halftone.run.saving import Saving
-from halftone.run.session import build_session, evaluation_set
-from halftone.run.stopping import StopRequest, interrupted, leave_early, nothing_to_lose
+from halftone.run.session import build_session
+from halftone.run.stopping import StopRequest, leave_early, nothing_to_lose
+from halftone.run.under_way import Run, started, train_on
 from halftone.system.memory import keep_freed_memory, out_of_memory_named
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run under way."""
-
-    prepared: Prepared
-    session: Session
-    progress: Progress
-    folder: RunFolder
-    saving: Saving
-    stop: StopRequest
-    learned: Learned = field(default_factory=Learned)
-
-    @classmethod
-    def begin(cls, prepared: Prepared, session: Session, folder: RunFolder, stop: StopRequest) -> "_Run":
-        """Return a run that stands at its beginning."""
-        plan, progress = prepared.plan, Progress.start(session.device)
-        steps = {"batches_per_epoch": plan.batches_per_epoch, "total_steps": plan.total_steps}
-        rhythm = SaveRhythm.of(plan.settled.run, **steps)
-        return cls(prepared, session, progress, folder, Saving(plan, session, progress, folder, rhythm), stop)
 
 
 def training(
@@ -104,12 +64,12 @@ def training(
         with folder.held():
             folder.write_plan(plan, environment(plan))
             write_fingerprint(folder, plan)
-            run = _Run.begin(prepared, session, folder, stop)
-            yield _started(run)
+            run = Run.begin(prepared, session, folder, stop)
+            yield started(run)
             yield from _notices(prepared)
             yield _first_batch(session)
             yield from run.saving.checkpoint()  # so that there is something to resume from, whenever it is killed
-            yield from _train(run)
+            yield from train_on(run)
 
 
 def resuming(
@@ -149,20 +109,20 @@ def resuming(
             prepared = make_plan(before.settled, data=data, model=model)
             check_same_data(before.data, prepared.plan.data)
             prepared = prepared.with_plan(before)
-            run = _Run.begin(prepared, build_session(prepared), folder, stop)
+            run = Run.begin(prepared, build_session(prepared), folder, stop)
             _restore(run, state, checkpoint)
         leave_early(stop)
         yield Planned(before)
-        yield _started(run)
+        yield started(run)
         for reason in refused:
             yield Notice(f"passed over: {reason}")
         yield from map(Notice, resumed(folder, before, checkpoint, step=run.progress.tried))
         if run.progress.divided > 1:
             yield Notice(f"memory ran out before: each part of a batch is still divided by {run.progress.divided}")
-        yield from _train(run)
+        yield from train_on(run)
 
 
-def _restore(run: _Run, state: dict[str, Any], checkpoint: Path) -> None:
+def _restore(run: Run, state: dict[str, Any], checkpoint: Path) -> None:
     """Put a saved state into a session that was built anew.
 
     Raises:
@@ -186,19 +146,6 @@ def _smaller(plan: Plan) -> str:
     return f"--accumulate {parts} takes less of it and keeps the batch; a smaller --batch-size or --size, too"
 
 
-def _started(run: _Run) -> Started:
-    progress, session = run.progress, run.session
-    return Started(
-        run.prepared.plan,
-        run.folder,
-        progress.tried,
-        progress.epoch,
-        run.prepared.validation,
-        weights_digest=lambda: digest_of(*session.model.state_dict().values()),
-        order_digest=lambda: digest_of(torch.from_numpy(session.order(progress.epoch))),
-    )
-
-
 def _notices(prepared: Prepared) -> Iterator[Event]:
     for note in prepared.plan.data.notes:
         yield Notice(note)
@@ -212,98 +159,3 @@ def _first_batch(session: Session) -> FirstBatch:
     batch = next(iter(session.feed.batches(order, len(order), epoch=0)))
     images, _ = session.augment(batch, 0)
     return FirstBatch(denormalise(images, session.augment.spec).cpu(), batch.labels.cpu())
-
-
-def _train(run: _Run) -> Iterator[Event]:
-    plan, session, progress = run.prepared.plan, run.session, run.progress
-    unreadable = {"train": {fault.name for fault in run.prepared.unreadable}, "validation": set[str]()}
-    with float32_arithmetic(decided(plan.settled.precision.mode)):
-        for event in train(session, progress, max_skipped=plan.settled.precision.max_skipped):
-            yield event
-            if isinstance(event, EpochDone) and isinstance(session.feed, StreamingFeed):
-                yield from (Notice(remark) for remark in session.feed.remarks())
-            if isinstance(event, Unreadable):
-                unreadable[event.part].add(event.fault.name)
-                _check_unreadable(unreadable[event.part], plan, event)
-            elif isinstance(event, EpochDone):
-                run.learned.hear(event)
-                yield from run.saving.weights(event)
-            # at the end of an epoch the state is saved after the evaluation, not before it
-            at_rest = isinstance(event, EpochDone) or (isinstance(event, StepTaken) and not _ends_epoch(event, plan))
-            if at_rest and run.saving.rhythm.due(progress.tried):
-                yield from run.saving.checkpoint()
-            if run.stop.signal is not None and isinstance(event, StepTaken | Evaluating | EpochDone):
-                yield from _stop(run)
-        yield from run.saving.checkpoint()
-        failure = yield from run.saving.waiting()
-        if failure is not None:
-            raise failure
-        yield from _conclude(run)
-    yield Finished(run.folder, session.best.epoch, progress.seconds)
-
-
-def _ends_epoch(event: StepTaken, plan: Plan) -> bool:
-    return event.batch >= plan.batches_per_epoch or event.tried >= plan.total_steps
-
-
-def _check_unreadable(unreadable: set[str], plan: Plan, event: Unreadable) -> None:
-    config, facts = plan.settled.data, plan.data
-    num_images = facts.num_train + facts.num_unreadable if event.part == "train" else facts.num_validation
-    allowed = int(config.max_bad * num_images) if config.on_error == "skip" else 0
-    if len(unreadable) > allowed:
-        fault = event.fault
-        raise DataError(
-            f"{len(unreadable)} {event.part} images cannot be read, and at most {allowed} are skipped; the last is "
-            f"{fault.name}: {fault.reason}",
-            hint="`halftone check-data` names them all; --data.max-bad allows more",
-        )
-
-
-def _stop(run: _Run) -> Iterator[Event]:
-    """Save, and end the run as was asked.
-
-    Raises:
-        Interrupted: everything is saved.
-        ResourceError: it could not be.
-    """
-    failure = yield from run.saving.checkpoint()
-    if failure is not None:
-        raise failure
-    raise interrupted(run.stop, *_stopped(run))
-
-
-def _stopped(run: _Run) -> tuple[str, str]:
-    """Say of a run that ends on request that it is saved, and how to go on."""
-    return (
-        f"stopped after step {run.progress.tried} of {run.prepared.plan.total_steps}; everything is saved",
-        f"go on with: halftone train --resume {shlex.quote(str(run.folder.path))}",
-    )
-
-
-def _conclude(run: _Run) -> Iterator[Event]:
-    """Measure the best weights on the part that was kept for the end and on training images, and judge the run."""
-    prepared, training = run.prepared, None
-    if run.session.best.epoch:
-        model = load_model(run.folder.best, run.session.evaluated()).module
-        if prepared.test is not None:
-            tested = yield from _evaluate(run, model, "test", prepared.test)
-            yield from (Unreadable("test", fault) for fault in tested.faults)
-            yield Tested(tested)
-        most = prepared.plan.settled.run.fit_images
-        if most:
-            labels = (prepared.train.labels, prepared.validation.labels)
-            sample = Subset(prepared.train, fit_sample(*labels, most, seed=prepared.plan.settled.seed))
-            training = (yield from _evaluate(run, model, "train", sample)).metrics
-    yield Judged(training, run.learned.verdict(training))
-
-
-def _evaluate(run: _Run, model: nn.Module, part: str, images: Labelled) -> Generator[Event, None, Evaluation]:
-    """Evaluate on images of a part; return the evaluation as the generator's value."""
-    progress = run.progress
-    with nothing_to_lose(run.stop, *_stopped(run)):  # the last checkpoint is on disk, and it is all done again
-        prepared = evaluation_set(run.prepared.plan, images, run.session.device)
-        found = conclude(evaluate(model, prepared, at_once=progress.evaluated_at_once))
-    if found.shortage:
-        progress.evaluated_at_once = found.at_once
-        yield EvaluationDivided(progress.tried, part, found.at_once, found.shortage)
-    return found
