@@ -50,6 +50,8 @@ DERIVED = {
 """Parts that a run goes on as well without, and why."""
 ELSEWHERE = {
     "progress.skipped_in_row": "matters to the step in which a run gives up",
+    "progress.divided": "of a run that ran out of memory, see test_run_out_of_memory",
+    "progress.evaluated_at_once": "of a run that ran out of memory, see test_run_out_of_memory",
     **{f"schedule.adaptive.{name}": "some matter in one step only" for name in AdaptiveWarmup.__dataclass_fields__},
 }
 """Parts with a test of their own below."""

@@ -234,7 +234,6 @@ def told(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("results.csv", "train_loss", "loss"),
         ("classification_report.json", '"accuracy": ', '"accuracy": "much", "x": '),
         ("classification_report.json", "{", "["),
-        ("environment.json", "{", "["),
         ("plan.yaml", "epochs: ", "epochs: many # "),
     ],
 )
@@ -252,8 +251,20 @@ def test_D28_tampered_text_in_a_folder_is_named_when_the_run_goes_on(
     assert "\n" not in str(caught.value)
 
 
-def test_D28_surroundings_of_another_shape_are_no_surroundings(files: Files, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "it is not known where it began"),
+        ("{", "it is not known where it began"),
+        ('{"packages": ["torch"], "processor": [1]}', "processor: [1] when the run began"),
+        ('{"packages": ["torch"]}', "it is not known with which versions it began"),
+        ('{"packages": {"torch": 1}}', "torch: 1 when the run began"),
+    ],
+)
+def test_D28_with_surroundings_that_were_tampered_with_nothing_is_exact(
+    files: Files, tmp_path: Path, text: str, words: str
+) -> None:
     folder = Path(shutil.copytree(files.newest.parents[1], tmp_path / "run"))
-    (folder / "environment.json").write_text('{"packages": ["torch"], "processor": [1]}')
+    (folder / "environment.json").write_text(text)
     notes = [event.text for event in resuming(folder) if isinstance(event, Notice)]
-    assert any("torch was None when the run began" in text for text in notes)
+    assert any("not exact, because" in note and words in note for note in notes)

@@ -212,7 +212,8 @@ def test_a_trial_that_diverges_is_a_result(tiny: Path, tmp_path: Path) -> None:
 
 def test_values_that_do_not_go_together_fail_alone(tiny: Path, tmp_path: Path) -> None:
     space = {"accumulate": "1,16", "batch_size": "8,16"}
-    summary = tune(asked(tiny, tmp_path, epochs=1), space, TuneConfig(trials=9, sampler="grid"), study="odd")
+    recipe = asked(tiny, tmp_path, epochs=1, accumulate=1)
+    summary = tune(recipe, space, TuneConfig(trials=9, sampler="grid"), study="odd")
     failed = [outcome for outcome in summary.outcomes if outcome.status == "failed"]
     assert [outcome.values for outcome in failed] == [{"accumulate": "16", "batch_size": "8"}]
     assert "a part would be empty" in failed[0].fault

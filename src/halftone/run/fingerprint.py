@@ -87,8 +87,10 @@ def _changes(folder: RunFolder, plan: Plan) -> Iterator[str]:
     for name in _PLACES:
         if name in before and before[name] != now[name]:
             yield printable(f"{name}: {before[name]} when the run began, {now[name]} now")
-    noted = before.get("packages")
-    versions = noted if isinstance(noted, dict) else {}
+    versions = before.get("packages")
+    if not isinstance(versions, dict):
+        yield "it is not known with which versions it began"
+        return
     for package in _PACKAGES:
         if package in versions and versions[package] != now["packages"][package]:
             yield printable(f"{package}: {versions[package]} when the run began, {now['packages'][package]} now")

@@ -206,7 +206,7 @@ def test_A24_class_names_that_are_no_text(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes text only")
     tree(tmp_path, "bad\udcff/1.png", "cat/2.png")
-    assert opened(tmp_path).train.classes == ("bad\udcff", "cat")
+    assert opened(tmp_path).train.classes == (r"bad\udcff", "cat")
     Path(os.fsdecode(bytes(tmp_path) + b"/empty\xff")).mkdir()
     assert r"empty\udcff holds no images" in str(refused(tmp_path))
 
