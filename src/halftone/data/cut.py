@@ -9,9 +9,10 @@ Everything else is decoded in full by Pillow, with the rules of `decode`.
 from collections.abc import Callable
 
 from halftone.base.inputs import InputSpec
-from halftone.data.decode import MAX_PIXELS, look_of, opened, orientation, pixels_of
-from halftone.data.fit import Box, convert_channels, fit, middle, resize
-from halftone.data.jpeg import Header, decode_part, denominator, read_header
+from halftone.data.box import Box
+from halftone.data.decode import MAX_PIXELS, look_of, opened, pixels_of
+from halftone.data.fit import convert_channels, fit, middle, resize
+from halftone.data.jpeg import Header, decode_part, denominator, plain_jpeg
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.turn import Turn
 
@@ -114,17 +115,6 @@ def bounded(height: int, width: int, side: int) -> tuple[int, int]:
         return height, width
     scale = side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def plain_jpeg(data: bytes, max_pixels: int) -> tuple[Header, Turn] | None:
-    """Return the header of a plain JPEG and how it is turned upright; None of any other file."""
-    header = read_header(data)
-    if header is None or header.height * header.width > max_pixels:
-        return None
-    if not header.tagged:
-        return header, Turn()
-    with opened(data, max_pixels=max_pixels) as picture:
-        return header, Turn.of(orientation(picture))
 
 
 def _from_jpeg(

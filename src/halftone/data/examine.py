@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halftone.data.cut import plain_jpeg
 from halftone.data.decode import format_of, has_frames, opened, pixels_of
-from halftone.data.jpeg import decode_whole
+from halftone.data.jpeg import decode_whole, plain_jpeg
 from halftone.data.labelled import Encoded, Labelled, Pixels
 
 _MODES = {1: "L", 3: "RGB"}

@@ -5,14 +5,12 @@ several times faster on processors with AVX2. It is given contiguous pixels: for
 thread, while a view of a larger picture is copied by a pool of threads, one pool for each thread that decodes.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from PIL import Image
 
 from halftone.base.inputs import InputSpec, Interpolation
+from halftone.data.box import Box
 from halftone.data.labelled import Pixels
 
 _RESAMPLE = {
@@ -23,34 +21,6 @@ _RESAMPLE = {
 _IN_THIS_THREAD: bool = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 """Elsewhere torch's resizing takes a general way, which is slower than Pillow's and starts threads."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle of a picture in pixels, its edges possibly between pixels."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def around(self, step: int, height: int, width: int) -> "Box":
-        """Move each edge outwards to a multiple of `step` pixels or the edge of the picture."""
-        left, top = math.floor(self.left / step) * step, math.floor(self.top / step) * step
-        right, bottom = math.ceil(self.right / step) * step, math.ceil(self.bottom / step) * step
-        return Box(left, top, min(width, right), min(height, bottom))
-
-    def on_grid(self, step: int, height: int, width: int) -> "Box":
-        """Move each edge to the nearest multiple of `step` pixels or edge of the picture; never to an empty box."""
-        left, right = _snap(self.left, self.right, step, width)
-        top, bottom = _snap(self.top, self.bottom, step, height)
-        return Box(left, top, right, bottom)
-
-
-def _snap(low: float, high: float, step: int, end: int) -> tuple[int, int]:
-    first = min(round(low / step) * step, (end - 1) // step * step)
-    last = end if high >= end else round(high / step) * step
-    return first, min(end, max(last, first + step))
 
 
 def middle(height: int, width: int, spec: InputSpec) -> Box:

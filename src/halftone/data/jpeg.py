@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from halftone.data.fit import Box
+from halftone.data.box import Box
+from halftone.data.decode import opened, orientation
 from halftone.data.labelled import Pixels
+from halftone.data.turn import Turn
 
 LEAST_REDUCTION = 1.5
 """What a picture decoded at a part of its size is at least reduced by afterwards, with antialiasing."""
@@ -142,3 +144,14 @@ def decode_part(data: bytes, header: Header, box: Box, by: int) -> Pixels | None
             return None
     rows = slice(int(box.top) // by, -(-int(box.bottom) // by))
     return pixels[rows, int(box.left) // by : -(-int(box.right) // by)]
+
+
+def plain_jpeg(data: bytes, max_pixels: int) -> tuple[Header, Turn] | None:
+    """Return the header of a plain JPEG and how it is turned upright; None of any other file."""
+    header = read_header(data)
+    if header is None or header.height * header.width > max_pixels:
+        return None
+    if not header.tagged:
+        return header, Turn()
+    with opened(data, max_pixels=max_pixels) as picture:
+        return header, Turn.of(orientation(picture))

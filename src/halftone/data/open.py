@@ -45,38 +45,49 @@ def open_source(config: DataConfig, given: Any = None, *, least_classes: int = 2
 
 
 def _open(config: DataConfig, given: Any) -> Parts:
-    from halftone.data.sources.arrays import open_digits, open_npz
-    from halftone.data.sources.dataset import open_given
-    from halftone.data.sources.folder import open_folder
-    from halftone.data.sources.hub import open_hub
-    from halftone.data.sources.table import open_table
     from halftone.data.sources.torchvision import KNOWN, open_torchvision
 
     name, max_pixels = config.source, int(config.max_megapixels * 1e6)
     root = None if config.root is None else config.root.expanduser()
     if given is not None:
+        from halftone.data.sources.dataset import open_given
+
         return open_given(given)
     if name == "digits":
+        from halftone.data.sources.arrays import open_digits
+
         return open_digits()
     if name.startswith("hf:"):
+        from halftone.data.sources.hub import open_hub
+
         return open_hub(name.removeprefix("hf:"), root, max_pixels=max_pixels)
     if name.lower() in KNOWN:
         return open_torchvision(name.lower(), root, download=config.download, max_pixels=max_pixels)
     if name in ("given", ""):
         raise DataError("no data was named", hint="name a folder, a file, or a set such as digits or cifar10")
     path = Path(name).expanduser()
-    if path.is_dir():
-        return open_folder(path.resolve(), max_pixels=max_pixels)
-    if path.is_file():
-        if path.suffix.lower() == ".csv":
-            return open_table(path.resolve(), root, max_pixels=max_pixels)
-        if path.suffix.lower() == ".npz":
-            return open_npz(path)
-        raise DataError(f"{path} is a file, but neither .csv nor .npz", hint="name a folder of images instead")
+    if path.is_dir() or path.is_file():
+        return _open_path(path, root, max_pixels)
     raise DataError(
         f"there is no data '{name}': it is no file or folder, and no known name",
         hint=closest(name, ["digits", *KNOWN]) or "`halftone train --help` says what DATA can be",
     )
+
+
+def _open_path(path: Path, root: Path | None, max_pixels: int) -> Parts:
+    if path.is_dir():
+        from halftone.data.sources.folder import open_folder
+
+        return open_folder(path.resolve(), max_pixels=max_pixels)
+    if path.suffix.lower() == ".csv":
+        from halftone.data.sources.table import open_table
+
+        return open_table(path.resolve(), root, max_pixels=max_pixels)
+    if path.suffix.lower() == ".npz":
+        from halftone.data.sources.arrays import open_npz
+
+        return open_npz(path)
+    raise DataError(f"{path} is a file, but neither .csv nor .npz", hint="name a folder of images instead")
 
 
 def settled_source(name: str) -> str:

@@ -18,10 +18,10 @@ import torch
 from halftone.base.errors import UnreadableImage
 from halftone.base.inputs import InputSpec
 from halftone.base.seeds import fractions
+from halftone.data.box import Box
 from halftone.data.cache.kept import KeptPictures
 from halftone.data.cut import cut
 from halftone.data.feed import Batch, ResidentFeed
-from halftone.data.fit import Box
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.order import Order
 from halftone.data.reading import TIMEOUT, Readers

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from halftone.data.fit import Box
+from halftone.data.box import Box
 from halftone.data.labelled import Pixels
 
 

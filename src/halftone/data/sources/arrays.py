@@ -1,5 +1,6 @@
 """Images that lie in memory: the embedded digits, .npz files, arrays and tensors."""
 
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from halftone.base.errors import DataError, listed
 from halftone.data.labelled import Labels, Look, Parts, Pixels
@@ -148,7 +148,8 @@ def from_arrays(
 
 def as_array(values: Any) -> np.ndarray[Any, Any]:
     """Return an array, also of a tensor on another device, with a gradient, or of a type that NumPy has not."""
-    if isinstance(values, torch.Tensor):
+    torch = sys.modules.get("torch")  # without it nobody holds a tensor, and importing it takes a second
+    if torch is not None and isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
     return np.asarray(values)
