@@ -11,6 +11,7 @@ from torch import nn
 
 from halftone.base.errors import DataError, Diverged, Interrupted, ModelFileError, ResourceError
 from halftone.run import saving
+from halftone.run.checkpoint import checkpoints
 from halftone.run.events import BestSaved, Evaluating, Event, Finished, Notice, Planned, Started, StepTaken
 from halftone.run.inference import evaluate_run
 from halftone.run.recipe import Recipe
@@ -66,6 +67,11 @@ def test_D1_D3_a_stop_at_any_end_loses_nothing(tiny: Path, tmp_path: Path, momen
     with pytest.raises(Interrupted):
         train(recipe, listeners=[Stopper(stop, fits)], stop=stop)
     assert same(straight, resume(tmp_path / "stopped").path)
+
+
+def test_D3_a_stop_ends_the_run_with_the_step_that_it_fell_into(tiny: Path, tmp_path: Path) -> None:
+    folder = interrupted(wish(tiny, tmp_path / "runs"), tried=5)
+    assert checkpoints(folder / "checkpoints")[0].name == "step-000000005.safetensors"
 
 
 def test_D3_a_stop_while_preparing_leaves_nothing_behind(tiny: Path, tmp_path: Path) -> None:
