@@ -266,3 +266,8 @@ class Clock:
         if len(self._ticks) != self._warm + self._steps + 1:
             raise RuntimeError(f"{len(self._ticks)} ticks for {self._warm} + {self._steps} steps and one")
         return [after - before for before, after in pairwise(self._ticks[self._warm :])]
+
+
+def held_bytes() -> int:
+    """Return the memory that this process holds now."""
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024

@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,15 +86,10 @@ def _peak(name: str, mode: str, batch: int, *, threads: int) -> int:
     importlib.import_module("torch._dynamo")  # the first optimizer imports it, and it is large
     network = build(name)
     losses = ours(name, network, mode, batch=batch)
-    before = _held_bytes()
+    before = harness.held_bytes()
     for _ in islice(losses, min(STEPS, MOST)):
         pass
     return process_peak_bytes() - before
-
-
-def _held_bytes() -> int:
-    """Return the memory that this process holds now."""
-    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def _row(name: str, batch: int, peaks: dict[str, list[float]]) -> tuple[str, ...]:

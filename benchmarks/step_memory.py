@@ -92,18 +92,13 @@ def _measured(name: str, mode: Mode, batch: int) -> dict[str, float]:
     step: StepMemory = trial.memory(config, few=FEW)
     Trial(model, images[:2], torch.zeros(2, dtype=torch.long), nn.CrossEntropyLoss()).seconds(config)  # libraries load
     model.zero_grad()
-    before = _held_bytes()
+    before = harness.held_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     trial.seconds(config)
     kept = trial.activation_bytes(config) / (images.numel() * 4)
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     thought = step.fixed + weights + batch * step.per_image  # the momentum beside the gradients
     return {"thought": thought, "taken": process_peak_bytes() - before, "kept": kept}
-
-
-def _held_bytes() -> int:
-    """Return the memory that this process holds now."""
-    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:

@@ -71,30 +71,20 @@ def evaluate(model: nn.Module, data: EvaluationSet, *, at_once: int = 0) -> Gene
     Raises:
         ResourceError: memory ran out for a single image.
     """
-    at_once, said = at_once or data.batch_size, ""
     tally = Tally(len(data.classes), data.device)
     scores: list[Scores] = []
-    indices: list[npt.NDArray[np.int64]] = []
-    faults: list[Fault] = []
-    done = 0
-    for batch in data.feed.batches(np.arange(data.num_images), data.batch_size):
-        with torch.inference_mode(), data.compute():
-            if len(batch.labels):
-                logits, at_once, said = _logits(model, batch.images, data, at_once, said)
-                scores.append(tally.add(logits, batch.labels))
-        indices.append(batch.indices)
-        faults += batch.faults
-        done += len(batch.indices) + len(batch.faults)
-        yield done
+    seen = yield from _look_at_all(
+        model, data, lambda logits, labels: scores.append(tally.add(logits, labels)), at_once=at_once
+    )
     return Evaluation(
         report(tally, data.classes, views=data.views),
-        np.concatenate(indices) if indices else np.empty(0, dtype=np.int64),
+        seen.indices,
         _gather([part.predicted for part in scores]).astype(np.int64),
         _gather([part.confidence for part in scores]),
         _gather([part.loss for part in scores]),
-        tuple(faults),
-        at_once,
-        said,
+        seen.faults,
+        seen.at_once,
+        seen.shortage,
     )
 
 
@@ -118,20 +108,41 @@ def class_probabilities(model: nn.Module, data: EvaluationSet) -> Generator[int,
     Returns:
         The `Probabilities`, as the generator's value.
     """
-    indices: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     values: list[npt.NDArray[np.float32]] = [np.empty((0, len(data.classes)), dtype=np.float32)]
+    seen = yield from _look_at_all(
+        model, data, lambda logits, _: values.append(logits.float().softmax(1).cpu().numpy())
+    )
+    return Probabilities(seen.indices, np.concatenate(values), seen.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What became of all images; see `Evaluation`."""
+
+    indices: npt.NDArray[np.int64]
+    faults: tuple[Fault, ...]
+    at_once: int
+    shortage: str
+
+
+def _look_at_all(
+    model: nn.Module, data: EvaluationSet, take: Callable[[Tensor, Tensor], object], *, at_once: int = 0
+) -> Generator[int, None, _Seen]:
+    """Hand logits and labels of each batch to `take`, in the context of the network; yield how many are done."""
+    at_once, said = at_once or data.batch_size, ""
+    indices: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     faults: list[Fault] = []
-    done, at_once = 0, data.batch_size
+    done = 0
     for batch in data.feed.batches(np.arange(data.num_images), data.batch_size):
-        if len(batch.labels):
-            with torch.inference_mode(), data.compute():
-                logits, at_once, _ = _logits(model, batch.images, data, at_once, "")
-                values.append(logits.float().softmax(1).cpu().numpy())
+        with torch.inference_mode(), data.compute():
+            if len(batch.labels):
+                logits, at_once, said = _logits(model, batch.images, data, at_once, said)
+                take(logits, batch.labels)
         indices.append(batch.indices)
         faults += batch.faults
         done += len(batch.indices) + len(batch.faults)
         yield done
-    return Probabilities(np.concatenate(indices), np.concatenate(values), tuple(faults))
+    return _Seen(np.concatenate(indices), tuple(faults), at_once, said)
 
 
 def _logits(model: nn.Module, images: Tensor, data: EvaluationSet, at_once: int, said: str) -> tuple[Tensor, int, str]:

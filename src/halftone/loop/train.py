@@ -146,6 +146,13 @@ def _keep_division(session: Session, progress: Progress, result: StepResult, num
     yield BatchDivided(progress.tried, num_images, num_parts, normalised, result.shortage)
 
 
+def keep_passes(progress: Progress, part: str, evaluation: Evaluation) -> Iterator[EvaluationDivided]:
+    """If memory ran out in an evaluation, stay with the images per pass that it ended with, and say so."""
+    if evaluation.shortage:
+        progress.evaluated_at_once = evaluation.at_once
+        yield EvaluationDivided(progress.tried, part, evaluation.at_once, evaluation.shortage)
+
+
 def _num_parts(session: Session, progress: Progress, num_images: int) -> int:
     return len(even_parts(num_images, session.parts * progress.divided)) - 1
 
@@ -231,9 +238,7 @@ def _evaluate(session: Session, progress: Progress) -> Generator[LoopEvent, None
             evaluation: Evaluation = end.value
             break
         yield Evaluating(done, session.validation.num_images)
-    if evaluation.shortage:
-        progress.evaluated_at_once = evaluation.at_once
-        yield EvaluationDivided(progress.tried, "validation", evaluation.at_once, evaluation.shortage)
+    yield from keep_passes(progress, "validation", evaluation)
     for fault in evaluation.faults:
         yield Unreadable("validation", fault)
     return evaluation

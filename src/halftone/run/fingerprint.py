@@ -66,10 +66,10 @@ def resumed(folder: RunFolder, plan: Plan, checkpoint: Path, *, step: int) -> It
         checkpoint: from which.
         step: that this holds.
     """
-    reasons = [*_changes(folder, plan), *_earlier(folder), *_unsteady(plan)]
+    noted = _noted(folder)
+    reasons = [*_changes(folder, plan), *_earlier(noted), *_unsteady(plan)]
     how = f"not exact, because {'; '.join(reasons)}" if reasons else "exact, as if it had never been stopped"
     yield f"resumed from {checkpoint.name}: {how}"
-    noted = _noted(folder)
     stops = [*noted.get("resumed", []), {"step": step, "not_exact": reasons}]
     try:
         write_json(folder.fingerprint, {**noted, "resumed": stops})
@@ -96,8 +96,8 @@ def _changes(folder: RunFolder, plan: Plan) -> Iterator[str]:
             yield printable(f"{package}: {versions[package]} when the run began, {now['packages'][package]} now")
 
 
-def _earlier(folder: RunFolder) -> Iterator[str]:
-    for resumption in _noted(folder).get("resumed", []):
+def _earlier(noted: Mapping[str, Any]) -> Iterator[str]:
+    for resumption in noted.get("resumed", []):
         if resumption["not_exact"]:
             yield printable(f"it was not at step {resumption['step']}, either: {resumption['not_exact'][0]}")
             return

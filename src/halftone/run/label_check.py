@@ -9,14 +9,14 @@ import numpy as np
 
 from halftone.base.errors import DataError, ModelFileError
 from halftone.data.config import DataConfig
-from halftone.data.labelled import Labelled
+from halftone.data.labelled import Labelled, Parts
 from halftone.data.open import open_source, settled_source
 from halftone.loop.evaluate import Probabilities, class_probabilities
 from halftone.metrics.label_errors import find_label_errors
 from halftone.run.folder import RunFolder
 from halftone.run.inference import known_images, place_of
 from halftone.run.model_file import load_model
-from halftone.run.plan.data import check_same_data, open_data
+from halftone.run.plan.data import OpenedData, check_same_data, open_data
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import DataFacts
 from halftone.run.session import evaluation_set
@@ -103,19 +103,21 @@ def check_labels(path: Path, data: DataConfig, *, device: str = "auto", model: s
     loaded = load_model(folder.best, model, trusted=True)
     place = place_of(plan.settled, device)
     module = loaded.module.to(place)
+    found: OpenedData | Parts
     if settled_source(data.source) == plan.settled.data.source:
-        opened = open_data(plan.settled.data, None, Notebook(), workers=usable_cores())
-        parts = [("train", opened.train), ("validation", opened.validation), ("test", opened.test)]
-        same = _is_same(plan.data, opened.facts)
+        found = open_data(plan.settled.data, None, Notebook(), workers=usable_cores())
+        on_train: Seen = "yes" if _is_same(plan.data, found.facts) else "unknown"
+        on_others: Seen = "no" if on_train == "yes" else "unknown"
     else:
-        found = open_source(data, least_classes=1)
-        parts = [("train", found.train), ("validation", found.validation), ("test", found.test)]
-        same = None
-    for part, images in parts:
+        found, on_train, on_others = open_source(data, least_classes=1), "no", "no"
+    for part, images, seen in (
+        ("train", found.train, on_train),
+        ("validation", found.validation, on_others),
+        ("test", found.test, on_others),
+    ):
         if images is None:
             continue
         known = known_images(images, loaded.card.classes, data.source)
-        seen: Seen = "no" if same is None else "unknown" if not same else "yes" if part == "train" else "no"
         with out_of_memory_named("--device cpu"):
             running = class_probabilities(module, evaluation_set(plan, known, place, keep=False))
             while True:

@@ -1,6 +1,5 @@
 """Rates that were left at auto, refined by what the user's own network and images show."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -95,13 +94,12 @@ def _key(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> str | N
     name, source = settled.model.name, settled.data.source
     if name == GIVEN or is_own(name) or source == "given" or source.startswith("hf:"):
         return None
-    parts = (
+    return cache.key_of(
         settled.model_dump(mode="json", exclude={"run", "stop", "average", "epochs", "max_steps"}),
         (wants_range, wants_start, rates.range_steps(plan.total_steps)),
         (plan.data.fingerprint, plan.device, torch.__version__, __version__),
         digest_of(*prepared.built.module.state_dict().values()),
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _measure(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> MeasuredRates:

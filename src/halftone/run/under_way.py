@@ -12,10 +12,10 @@ from halftone.base.records import decided
 from halftone.data.labelled import Labelled, Subset
 from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import Evaluation, conclude, evaluate
-from halftone.loop.events import EpochDone, Evaluating, EvaluationDivided, StepTaken, Unreadable
+from halftone.loop.events import EpochDone, Evaluating, StepTaken, Unreadable
 from halftone.loop.session import Session
 from halftone.loop.state import Progress, digest_of
-from halftone.loop.train import train
+from halftone.loop.train import keep_passes, train
 from halftone.precision.formats import float32_arithmetic
 from halftone.run.checkpoint import SaveRhythm
 from halftone.run.events import Event, Finished, Judged, Notice, Started, Tested
@@ -154,7 +154,5 @@ def _evaluate(run: Run, model: nn.Module, part: str, images: Labelled) -> Genera
     with nothing_to_lose(run.stop, *_stopped(run)):  # the last checkpoint is on disk, and it is all done again
         prepared = evaluation_set(run.prepared.plan, images, run.session.device)
         found = conclude(evaluate(model, prepared, at_once=progress.evaluated_at_once))
-    if found.shortage:
-        progress.evaluated_at_once = found.at_once
-        yield EvaluationDivided(progress.tried, part, found.at_once, found.shortage)
+    yield from keep_passes(progress, part, found)
     return found

@@ -59,12 +59,12 @@ def _divided(event: BatchDivided) -> str:
 def _vanished(event: GradientsVanished) -> str:
     """Say what it means that all gradients are zero, and what helps."""
     said = f"the gradients have been exactly zero for {event.num_steps} steps, so nothing is learned"
-    if event.half and event.loss_scale is None:
+    if not event.half:
+        return f"{said}: `halftone diagnose weights` shows where they get lost"
+    if event.loss_scale is None:
         return f"{said}: they underflow fp16; --precision.scaling dynamic lifts them"
-    if event.half:
-        scale = float(event.loss_scale) if event.loss_scale is not None else 1.0
-        return f"{said}: they underflow fp16 at a loss scale of {scale:g}; a larger --precision.scale, or bf16, helps"
-    return f"{said}: `halftone diagnose weights` shows where they get lost"
+    scale = float(event.loss_scale)
+    return f"{said}: they underflow fp16 at a loss scale of {scale:g}; a larger --precision.scale, or bf16, helps"
 
 
 def share(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """What was measured before on this machine, so that the same question is not measured twice."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -13,6 +14,11 @@ from halftone.base.records import Record
 Room = Literal["precision", "rates"]
 """What was measured."""
 Measured = TypeVar("Measured", bound=Record)
+
+
+def key_of(*parts: object) -> str:
+    """Return the name of what was measured: a hash of all that it depends on, by how these parts are written."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def folder(room: Room) -> Path:

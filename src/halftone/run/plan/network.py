@@ -1,5 +1,6 @@
 """The part of the plan that concerns the network: which one, and what a picture becomes on its way into it."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -7,12 +8,13 @@ from torch import nn
 
 from halftone.base.errors import RecipeError
 from halftone.base.inputs import InputSpec
-from halftone.base.records import Auto
+from halftone.base.records import Auto, decided
 from halftone.base.seeds import stream_seed
 from halftone.models.build import build_model, native_input, take_module
 from halftone.models.built import Built, Native
 from halftone.models.own import is_own, settled_own
 from halftone.models.trial import try_out
+from halftone.run.courses import stand_still
 from halftone.run.model_file import stored_card
 from halftone.run.plan import decide
 from halftone.run.plan.data import OpenedData, measure
@@ -131,3 +133,11 @@ def describe(name: str, built: Built) -> ModelFacts:
             (side for one in built.module.parameters() if one.ndim > 1 for side in one.flatten(1).shape), default=0
         ),
     )
+
+
+def training_copy(network: Network, recipe: Recipe, device: torch.device) -> tuple[nn.Module, torch.memory_format]:
+    """Copy a network as it will train: on the device, partly frozen, in a memory layout, which is returned with it."""
+    model = copy.deepcopy(network.built.module)
+    stand_still(network.built, recipe.weights, module=model)
+    layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
+    return model.to(device).to(memory_format=layout).train(), layout

@@ -1,7 +1,6 @@
 """The part of the plan that concerns precision: asked for, checked; or found by measuring the network itself."""
 
 import copy
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
 from halftone.precision.trial import Candidate, Trial, affordable
-from halftone.run.courses import stand_still
 from halftone.run.plan import cache, decide, explain
 from halftone.run.plan.data import OpenedData
-from halftone.run.plan.network import Network
+from halftone.run.plan.network import Network, training_copy
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.sample import Sample, sample_images
 from halftone.run.recipe import Recipe
@@ -109,10 +107,7 @@ def _found(
     """Return what a probe finds or found before, the seconds to decode an image, and whether it was found before."""
     part = -(-decided(recipe.batch_size) // decided(recipe.accumulate))
     with _threads(decided(recipe.threads), device):
-        model = copy.deepcopy(network.built.module)
-        stand_still(network.built, recipe.weights, module=model)
-        layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
-        model = model.to(device).to(memory_format=layout).train()
+        model, layout = training_copy(network, recipe, device)
         count = min(part, opened.facts.num_train)
         batch = sample_images(opened.train, network.spec, device, data=recipe.data, count=count)
         key = _key(model, batch, recipe, modes, device)
@@ -141,7 +136,7 @@ def _budget(recipe: Recipe, device: torch.device) -> float:
 def _key(model: nn.Module, batch: Sample, recipe: Recipe, modes: tuple[Mode, ...], device: torch.device) -> str:
     """Return what a finding depends on, hashed: network, batch, device, versions, threads, what was asked."""
     shapes = [(name, tuple(value.shape), value.requires_grad) for name, value in model.named_parameters()]
-    parts = (
+    return cache.key_of(
         str(model),
         shapes,
         tuple(batch.images.shape),
@@ -151,7 +146,6 @@ def _key(model: nn.Module, batch: Sample, recipe: Recipe, modes: tuple[Mode, ...
         (recipe.precision.layers, modes),
         (torch.__version__, __version__),
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 @contextmanager

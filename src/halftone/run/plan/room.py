@@ -1,7 +1,5 @@
 """The part of the plan that concerns memory: into how many parts a batch is divided so that a step fits."""
 
-import copy
-
 import torch
 
 from halftone.base.records import decided
@@ -9,9 +7,8 @@ from halftone.data.labelled import Labelled
 from halftone.optim.loss import Criterion
 from halftone.precision.config import PrecisionConfig
 from halftone.precision.trial import StepMemory, Trial
-from halftone.run.courses import stand_still
 from halftone.run.plan.decide import Decision
-from halftone.run.plan.network import Network
+from halftone.run.plan.network import Network, training_copy
 from halftone.run.plan.sample import sample_images
 from halftone.run.recipe import Recipe
 from halftone.system.memory import available_bytes, give_back, ran_out
@@ -64,10 +61,7 @@ def _weigh(
     recipe: Recipe, network: Network, train: Labelled, device: torch.device, config: PrecisionConfig
 ) -> StepMemory:
     """Weigh steps of a copy of the network, on the device."""
-    model = copy.deepcopy(network.built.module)
-    stand_still(network.built, recipe.weights, module=model)
-    layout = torch.channels_last if decided(recipe.model.channels_last) else torch.contiguous_format
-    model = model.to(device).to(memory_format=layout).train()
+    model, layout = training_copy(network, recipe, device)
     count = min(_MORE, len(train.labels))
     batch = sample_images(train, network.spec, device, data=recipe.data, count=count)
     criterion = Criterion(recipe.loss, auxiliary=network.built.auxiliary)
