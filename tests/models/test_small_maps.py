@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from halftone.models import small_maps
+from halftone.models import toeplitz
 from halftone.models.build import build_model
-from halftone.models.small_maps import unroll_small_maps
+from halftone.models.small_maps import speed_up_small_maps
 from halftone.precision.config import PrecisionConfig
 from halftone.precision.verbs import Precision
 
@@ -32,13 +32,13 @@ def matrices(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
     """The number formats of the matrices that were made."""
     made: list[torch.dtype] = []
 
-    class Heard(small_maps._Toeplitz):
+    class Heard(toeplitz._Toeplitz):
         @staticmethod
         def forward(ctx: Any, *parts: Any) -> Tensor:
             made.append(parts[-1])
             return super(Heard, Heard).forward(ctx, *parts)
 
-    monkeypatch.setattr(small_maps, "_Toeplitz", Heard)
+    monkeypatch.setattr(toeplitz, "_Toeplitz", Heard)
     return made
 
 
@@ -47,7 +47,7 @@ def pair(settings: dict[str, Any], dtype: torch.dtype = torch.float32) -> tuple[
     torch.manual_seed(0)
     plain = nn.Conv2d(6, 10, **settings, dtype=dtype)
     ours = copy.deepcopy(plain)
-    unroll_small_maps(ours)
+    speed_up_small_maps(ours)
     return plain, ours
 
 
@@ -113,7 +113,7 @@ def test_elsewhere_nothing_changes(
 def test_a_matrix_too_large_is_not_made(matrices: list[torch.dtype], monkeypatch: pytest.MonkeyPatch) -> None:
     _, ours = pair({"kernel_size": 3, "padding": 1})
     ours(torch.randn(64, 6, 2, 2))
-    monkeypatch.setattr(small_maps, "_MOST_WEIGHTS", 100)
+    monkeypatch.setattr(toeplitz, "_MOST_WEIGHTS", 100)
     ours(torch.randn(64, 6, 2, 2))
     assert len(matrices) == 1
 
@@ -148,7 +148,7 @@ def test_every_precision_trains_as_with_torch_s_own(settings: dict[str, Any], ma
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
         if unrolled:
-            unroll_small_maps(model)
+            speed_up_small_maps(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         precision = Precision(PrecisionConfig.parse(settings), model, optimizer)
         for _ in range(3):
