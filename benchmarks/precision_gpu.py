@@ -10,7 +10,7 @@ from NVML where the package nvidia-ml-py is installed.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import timm
@@ -30,6 +30,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet50": torchvision.models.resnet50,
     "vit_base_patch16_224": lambda: timm.create_model("vit_base_patch16_224"),
 }
+PROMISED = "resnet50"
+LEAST_TIMES, MOST_MEMORY, LEAST_SPEED = 2.3, 0.6, 4500
+"""Of bf16 on `PROMISED`: images per second and memory as multiples of tf32's, and images per second."""
 COLUMNS = ("", "images/s", "times fp32", "peak memory, GB", "joules per image")
 
 
@@ -56,6 +59,7 @@ def main() -> None:
     ]
     for name, modes in found.items():
         parts += [f"## {name}", harness.markdown_table(COLUMNS, [_row(mode, modes) for mode in modes])]
+        parts += ["\n".join(_verdicts(modes))] if name == PROMISED else []
     text = "\n\n".join(parts) + "\n"
     print(text)
     if not settings.dry:
@@ -113,6 +117,22 @@ class _Run:
         self.steps(1)
         own = sum(parameter.numel() * parameter.element_size() for parameter in self._model.parameters())
         return torch.cuda.max_memory_allocated() - held + own
+
+
+def _verdicts(modes: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Say of each promise whether it was kept."""
+    half, full = modes["bf16"], modes["tf32"]
+    if "absent" in half or "absent" in full:
+        yield "- not judged: bf16 or tf32 is absent"
+        return
+    times = statistics.median(one / own for one, own in zip(full["seconds"], half["seconds"], strict=True))
+    memory, speed = half["peak"] / full["peak"], 1 / statistics.median(half["seconds"])
+    for kept, promise, found in (
+        (times >= LEAST_TIMES, f"bf16 at least {LEAST_TIMES} times the images per second of tf32", f"{times:.2f}"),
+        (memory <= MOST_MEMORY, f"in at most {MOST_MEMORY} of its memory", f"{memory:.2f}"),
+        (speed >= LEAST_SPEED, f"at least {LEAST_SPEED:,} images per second", f"{speed:,.0f}"),
+    ):
+        yield f"- {'met' if kept else 'MISSED'}: {promise}; found {found}"
 
 
 def _energy_meter() -> Callable[[], float | None]:

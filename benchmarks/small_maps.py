@@ -1,4 +1,4 @@
-"""Training steps on small pictures: convolutions of maps of a few pixels as products of matrices, beside torch's own.
+"""Training steps with convolutions of small maps as `halftone.models.small_maps` computes them, beside torch's own.
 
     python -m benchmarks.small_maps
 

@@ -125,9 +125,9 @@ def _work(side: str, name: str, precision: str, *, steps: int) -> None:
     serve(answer)
 
 
-def _timed(losses: Iterator[float]) -> float:
+def _timed(losses: Iterator[Tensor]) -> float:
     clock = time.perf_counter()
-    loss = next(losses)
+    loss = float(next(losses))
     seconds = time.perf_counter() - clock
     if not math.isfinite(loss):
         raise SystemExit(f"the loss is {loss} at a rate of {RATE}")

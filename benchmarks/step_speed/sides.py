@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.step_speed.task import DECAY, MEAN, MOMENTUM, NETWORKS, RATE, SEED, STD, images, order
 from halftone.loop.events import StepTaken
@@ -20,9 +20,17 @@ MOST = 10_000
 """Steps for which there is an order; more than anybody waits for."""
 
 
-def ours(name: str, network: nn.Module, precision: str, *, batch: int | None = None) -> Iterator[float]:
-    """Train as `halftone train` does, with logging off, and yield the loss of each step."""
-    if not keep_freed_memory():
+def ours(
+    name: str,
+    network: nn.Module,
+    precision: str,
+    *,
+    batch: int | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
+) -> Iterator[Tensor]:
+    """Train as `halftone train` does, with logging off, and yield the loss of each step, on the device."""
+    if device == "cpu" and not keep_freed_memory():
         raise SystemExit("this system's allocator cannot keep memory")
     batch = batch or NETWORKS[name].batch
     pixels, labels = images(batch)
@@ -36,10 +44,11 @@ def ours(name: str, network: nn.Module, precision: str, *, batch: int | None = N
         decay="constant",
         epochs=1,
         batch_size=batch,
-        device="cpu",
+        device=device,
         threads=torch.get_num_threads(),
         seed=SEED,
         run={"grad_norm": False},
+        model={"compile": compiled},
     )
     some = slice(2 * batch)
     data = (pixels, labels), (pixels[some], labels[some])
@@ -47,10 +56,10 @@ def ours(name: str, network: nn.Module, precision: str, *, batch: int | None = N
     endless = replace(session, order=lambda _: order(batch, MOST), batches_per_epoch=MOST, max_batches=MOST)
     for event in train(endless, Progress.start(session.device), max_skipped=1):
         if isinstance(event, StepTaken):
-            yield float(event.loss)
+            yield event.loss
 
 
-def raw(name: str, network: nn.Module, precision: str) -> Iterator[float]:
+def raw(name: str, network: nn.Module, precision: str) -> Iterator[Tensor]:
     """Train as a tutorial does, NCHW and with the allocator as it is, and yield the loss of each step."""
     size = NETWORKS[name].batch
     pixels, labels = images(size)
@@ -64,7 +73,7 @@ def raw(name: str, network: nn.Module, precision: str) -> Iterator[float]:
             loss = F.cross_entropy(network(batch), wanted)
         loss.backward()
         optimizer.step()
-        yield loss.item()
+        yield loss
 
 
 SIDES = {"ours": ours, "raw": raw}

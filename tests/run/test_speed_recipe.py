@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.cifar10_94 import OUR_STEPS
 
 from halftone.base.errors import RecipeError
 from halftone.data.labelled import Subset
@@ -53,6 +54,10 @@ def test_the_plan_is_the_published_training(tiny: Path, tmp_path: Path) -> None:
     shares = [session.schedule.share(step, rates["stem.bias"]["lane"]) for step in (0, 3, 6, 17)]
     assert shares == pytest.approx([1, 0.5, 0, 0])
     assert [session.schedule.share(step) for step in (0, 9, 17)] == pytest.approx([1, 0.5, 1 / 18])
+
+
+def test_the_benchmark_counts_the_steps_of_the_recipe(tiny: Path, tmp_path: Path) -> None:
+    assert recipe(tiny, tmp_path).max_steps == OUR_STEPS
 
 
 def test_it_trains_says_what_it_did_and_is_evaluated_in_as_many_views(tiny: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from halftone.base.seeds import fractions
 from halftone.data.box import Box
 from halftone.data.cache.kept import KeptPictures
 from halftone.data.cut import cut
+from halftone.data.delivery import Delivery
 from halftone.data.feed import Batch, ResidentFeed
 from halftone.data.labelled import Labelled, Pixels
 from halftone.data.order import Order
@@ -86,7 +87,7 @@ class StreamingFeed:
         """
         self._source = source
         self._spec = spec
-        self._device = device
+        self._delivery = Delivery(device)
         self._workers = workers
         self._box = box
         self._kept = kept
@@ -152,11 +153,8 @@ class StreamingFeed:
         if faults:
             good = np.array([result is None for result in results])
             pixels, indices = pixels[good], indices[good]
-        images, labels = torch.from_numpy(pixels), self._labels[torch.from_numpy(indices)]
-        if self._device.type == "cuda":
-            images, labels = images.pin_memory(), labels.pin_memory()
-        images = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-        return Batch(images, labels.to(self._device, non_blocking=True), indices, faults)
+        images, labels = self._delivery.bring(torch.from_numpy(pixels), self._labels[torch.from_numpy(indices)])
+        return Batch(images.permute(0, 3, 1, 2), labels, indices, faults)
 
 
 class _Pending:

@@ -1,4 +1,4 @@
-"""Convolutions of small maps as a product of matrices: the same numbers as torch's own, faster."""
+"""Convolutions of maps of a few pixels as a product of matrices: the same numbers as torch's own, faster."""
 
 import copy
 from typing import Any
@@ -13,6 +13,7 @@ from halftone.models.build import build_model
 from halftone.models.small_maps import speed_up_small_maps
 from halftone.precision.config import PrecisionConfig
 from halftone.precision.verbs import Precision
+from layers import convolved, twins
 
 CASES: list[tuple[int, dict[str, Any], tuple[int, int]]] = [
     (1, {"kernel_size": 3, "padding": 1}, (1, 1)),
@@ -42,23 +43,6 @@ def matrices(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
     return made
 
 
-def pair(settings: dict[str, Any], dtype: torch.dtype = torch.float32) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """Return a convolution as torch has it, and its twin as it computes here."""
-    torch.manual_seed(0)
-    plain = nn.Conv2d(6, 10, **settings, dtype=dtype)
-    ours = copy.deepcopy(plain)
-    speed_up_small_maps(ours)
-    return plain, ours
-
-
-def passed(layer: nn.Module, inputs: Tensor) -> list[Tensor]:
-    """Return the result of a layer and the gradients of its inputs and parameters, in float64."""
-    inputs = inputs.clone().requires_grad_()
-    result = layer(inputs)
-    (result.double() * torch.linspace(-1, 1, result.numel()).reshape(result.shape)).sum().backward()
-    return [value.detach().double() for value in (result, inputs.grad, *(p.grad for p in layer.parameters()))]
-
-
 @pytest.mark.parametrize(("batch", "settings", "size"), CASES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_results_and_gradients_are_those_of_torch(
@@ -68,21 +52,21 @@ def test_results_and_gradients_are_those_of_torch(
     size: tuple[int, int],
     layout: torch.memory_format,
 ) -> None:
-    plain, ours = pair(settings, torch.float64)
+    plain, ours = twins(settings, torch.float64)
     inputs = torch.randn(batch, 6, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     plain, ours, inputs = plain.to(memory_format=layout), ours.to(memory_format=layout), inputs.to(memory_format=layout)
-    for one, other in zip(passed(ours, inputs), passed(plain, inputs), strict=True):
+    for one, other in zip(convolved(ours, inputs), convolved(plain, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert matrices == [torch.float64]
 
 
 def test_in_bf16_the_error_is_that_of_the_format(matrices: list[torch.dtype]) -> None:
-    plain, ours = pair({"kernel_size": 3, "padding": 1})
+    plain, ours = twins({"kernel_size": 3, "padding": 1})
     inputs = torch.randn(120, 6, 3, 3, generator=torch.Generator().manual_seed(1))
-    exact = passed(copy.deepcopy(plain).double(), inputs.double())
+    exact = convolved(copy.deepcopy(plain).double(), inputs.double())
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(inputs).dtype == torch.bfloat16
-        found, usual = passed(ours, inputs), passed(plain, inputs)
+        found, usual = convolved(ours, inputs), convolved(plain, inputs)
     assert matrices == [torch.bfloat16] * 2
     for one, other, right in zip(found, usual, exact, strict=True):
         assert (one - right).norm() <= 1.2 * (other - right).norm() + 1e-6
@@ -104,14 +88,14 @@ def test_in_bf16_the_error_is_that_of_the_format(matrices: list[torch.dtype]) ->
 def test_elsewhere_nothing_changes(
     matrices: list[torch.dtype], settings: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
-    plain, ours = pair(settings)
+    plain, ours = twins(settings)
     inputs = torch.randn(shape)
     assert torch.equal(ours(inputs), plain(inputs))
     assert not matrices
 
 
 def test_a_matrix_too_large_is_not_made(matrices: list[torch.dtype], monkeypatch: pytest.MonkeyPatch) -> None:
-    _, ours = pair({"kernel_size": 3, "padding": 1})
+    _, ours = twins({"kernel_size": 3, "padding": 1})
     ours(torch.randn(64, 6, 2, 2))
     monkeypatch.setattr(toeplitz, "_MOST_WEIGHTS", 100)
     ours(torch.randn(64, 6, 2, 2))
@@ -119,16 +103,16 @@ def test_a_matrix_too_large_is_not_made(matrices: list[torch.dtype], monkeypatch
 
 
 def test_errors_of_torch_stay(matrices: list[torch.dtype]) -> None:
-    _, ours = pair({"kernel_size": 3})
+    _, ours = twins({"kernel_size": 3})
     with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
         ours(torch.randn(64, 6, 2, 2))
-    _, ours = pair({"kernel_size": 3, "padding": 1})
+    _, ours = twins({"kernel_size": 3, "padding": 1})
     with pytest.raises(RuntimeError):
         ours(torch.randn(64, 5, 2, 2))
 
 
 def test_frozen_weights_get_no_gradient_and_a_kept_graph_is_passed_twice() -> None:
-    _, ours = pair({"kernel_size": 3, "padding": 1})
+    _, ours = twins({"kernel_size": 3, "padding": 1})
     inputs = torch.randn(64, 6, 2, 2, requires_grad=True)
     loss = ours(inputs).square().sum()
     loss.backward(retain_graph=True)
@@ -164,7 +148,7 @@ def test_every_precision_trains_as_with_torch_s_own(settings: dict[str, Any], ma
 
 
 def test_copies_compute_with_their_own_weights(matrices: list[torch.dtype]) -> None:
-    _, ours = pair({"kernel_size": 3, "padding": 1})
+    _, ours = twins({"kernel_size": 3, "padding": 1})
     copied, inputs = copy.deepcopy(ours), torch.randn(64, 6, 2, 2)
     with torch.no_grad():
         copied.weight.zero_()
