@@ -85,7 +85,7 @@ def test_B1_an_unknown_setting_is_named_with_the_nearest(name: str, hint: str) -
         ({"size": 8.5}, "size = 8.5: it must be a valid integer, got a number with a fractional part"),
         ({"feed": "residnt"}, "feed = 'residnt': it must be 'resident' or 'streaming', or 'auto'"),
         ({"root": 5}, "root = 5: it must be a path"),
-        ({"amp": "perhaps"}, "amp = 'perhaps': it must be a valid boolean, unable to interpret input"),
+        ({"amp": "perhaps"}, "amp = 'perhaps': it must be yes or no"),
         ({"warm": {"shape": "cosin"}}, "warm.shape = 'cosin': it must be 'linear' or 'cosine'"),
         ({"warm": "5"}, "warm.length = '5': a length is a number with a unit: 5ep"),
         ({"names": [1, 2]}, "names = 1: it must be a valid string"),

@@ -4,7 +4,7 @@ import pytest
 
 from halftone.base.records import settings
 from halftone.cli.flags import nest, recipe_parameters
-from halftone.cli.main import main
+from halftone.cli.main import app, main
 from halftone.run.recipe import SHORT_NAMES, Recipe
 
 
@@ -51,3 +51,33 @@ def test_what_was_typed_becomes_a_tree() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_choices_among_numbers_are_read_from_text(number: int) -> None:
     assert Recipe.parse({"data": {"source": "digits", "channels": str(number)}}).data.channels == number
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        (["--model.compile"], True),
+        (["--model.compile", "--epochs", "2"], True),
+        (["--no-model.compile"], False),
+        (["--model.compile", "auto"], "auto"),
+        (["--model.compile=auto"], "auto"),
+        (["--model.compile", "false"], False),
+        (["--model.compile=yes"], True),
+        ([], False),
+    ],
+)
+def test_a_switch_that_knows_auto_is_bare_negated_or_has_a_value(typed: list[str], value: object) -> None:
+    _, bound, _ = app.parse_args(["train", "digits", *typed], exit_on_error=False, print_error=False)
+    given = {name: text for name, text in bound.kwargs.items() if name in {"model__compile", "epochs"}}
+    recipe = Recipe.parse(nest({name: text for name, text in given.items() if text is not None}))
+    assert recipe.model.compile == value
+    assert bound.arguments["data"] == "digits"
+
+
+def test_a_switch_that_is_neither_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "digits", "--model.compile", "atuo"]) == 2
+    complaint = capsys.readouterr().err.splitlines()
+    assert complaint == [
+        "error: model.compile = 'atuo': it must be yes or no, or 'auto'",
+        "hint: did you mean 'auto'?",
+    ]

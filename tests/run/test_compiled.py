@@ -10,9 +10,13 @@ import torch
 import halftone as ht
 from halftone.base.errors import ResourceError
 from halftone.loop.events import StepTaken
+from halftone.run.compiling import with_compile
+from halftone.run.plan import compiling
+from halftone.run.plan.make import make_plan
 from halftone.run.stopping import StopRequest
 from halftone.run.training import resuming, training
 from halftone.weights.files import load_weights
+from undisturbed import everything
 
 pytestmark = [
     pytest.mark.slow,
@@ -84,3 +88,34 @@ def test_what_cannot_be_compiled_is_one_line(tmp_path: Path) -> None:
         patch.setattr(torch, "compile", lambda module, dynamic: original(module, backend=fails, dynamic=dynamic))
         with pytest.raises(ResourceError, match=r"^model\.compile: the network cannot .* no such"):
             list(training(recipe(tmp_path, "run")))
+
+
+def test_auto_compiles_a_copy_and_says_what_its_steps_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast they are is the machine's business; that they were taken, and left no trace, is ours."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(compiling, "SHORTEST", 0.0)
+    monkeypatch.setenv("HALFTONE_CACHE", str(tmp_path / "cache"))
+    wish = recipe(tmp_path, "run")
+    prepared = make_plan(wish.replaced(model=wish.model.replaced(compile="auto")))
+    before = everything(prepared.built.module)
+    plans = [with_compile(prepared).plan for _ in range(2)]
+    assert everything(prepared.built.module) == before
+    first, second = (next(one for one in plan.choices if one.setting == "model.compile") for plan in plans)
+    assert first.reason.startswith("a compiled step ")
+    assert first.value == str(plans[0].settled.model.compile)
+    assert second.reason == f"{first.reason}; measured before, on this machine"
+    list(training(wish))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # the run takes what was compiled for the copy
+
+
+def test_auto_without_a_compiler_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(compiling, "SHORTEST", 0.0)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    wish = recipe(tmp_path, "run")
+    plan = with_compile(make_plan(wish.replaced(model=wish.model.replaced(compile="auto")))).plan
+    (found,) = [one for one in plan.choices if one.setting == "model.compile"]
+    assert found.value == "False"
+    assert found.reason.startswith("measuring failed: the network cannot be compiled here: ")

@@ -1,10 +1,8 @@
 """Rates that a plan measures: nothing is disturbed, the rule yields where it is far off, failures are said."""
 
-import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,6 +21,7 @@ from halftone.run.rates import read_points, refined, with_rates
 from halftone.run.recipe import Recipe
 from halftone.run.start import with_start
 from samples import stripes
+from undisturbed import everything
 
 MEASURED = MeasuredRates(critical=0.02, steepest=0.01, edge=0.2, suggestion=0.05, highest=1.0, num_steps=60)
 
@@ -55,15 +54,6 @@ def planned(model: nn.Module | None = None, **settings: Any) -> Prepared:
 
 def reason(plan: Plan, setting: str) -> str:
     return next((choice.reason for choice in plan.choices if choice.setting == setting), "")
-
-
-def everything(model: nn.Module) -> list[Any]:
-    """All that a measurement could disturb."""
-    tensors = [value.detach().numpy().tobytes() for value in model.state_dict().values()]
-    flags = [(parameter.requires_grad, parameter.grad is None) for parameter in model.parameters()]
-    streams = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
-    process = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    return [tensors, flags, [layer.training for layer in model.modules()], streams, process]
 
 
 @pytest.mark.usefixtures("_short_enough")

@@ -109,6 +109,8 @@ def _allowed(faults: Sequence[Any]) -> str:
     said = faults[0]["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if faults[0]["type"] == "path_type":
         said = "it must be a path"
+    if faults[0]["type"] in ("bool_parsing", "bool_type"):
+        said = "it must be yes or no"
     choices = [fault["ctx"]["expected"] for fault in faults[1:] if fault["type"] == "literal_error"]
     return ", or ".join([said.replace("Input should", "it must", 1), *choices])
 

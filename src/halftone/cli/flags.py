@@ -54,14 +54,21 @@ def _bare(name: str, room: type[Record], group: Group) -> inspect.Parameter:
 def _parameter(name: str, field: Any, group: Group) -> inspect.Parameter:
     names = [f"--{_flag(name)}", *(f"--{_flag(short)}" for short, place in SHORT_NAMES.items() if place == name)]
     # the short name comes first in the help; it is the one to learn
-    kind = bool if field.annotation is bool else str
+    kind = _kind(field.annotation)
     text = _sentence(field) + _default(field)
     return _keyword(name, kind, names[::-1], text, group, metavar=_metavar(field.annotation))
 
 
+def _kind(annotation: Any) -> Any:
+    """Return the type that the parser sees: a switch, a switch that takes a value, too, or text."""
+    if annotation is bool:
+        return bool
+    return bool | str if bool in leaf_types(annotation) else str
+
+
 def _keyword(
     name: str,
-    kind: type,
+    kind: Any,
     names: str | list[str],
     text: str,
     group: Group,
@@ -69,7 +76,7 @@ def _keyword(
     metavar: str,
 ) -> inspect.Parameter:
     listed = [names] if isinstance(names, str) else names
-    negative = [f"--no-{each.removeprefix('--')}" for each in listed] if kind is bool else ()
+    negative = () if kind is str else [f"--no-{each.removeprefix('--')}" for each in listed]
     marker = Parameter(name=names, help=text, group=group, show_default=False, negative=negative, metavar=metavar)
     return inspect.Parameter(
         name.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, marker]

@@ -19,6 +19,6 @@ class ModelConfig(Record):
     """Probability of dropping a unit where the network has dropout layers; without it the network's own value."""
     channels_last: bool | Auto = "auto"
     """Keep the channels of a pixel side by side in memory."""
-    compile: bool = False
+    compile: bool | Auto = False
     """Train with the network compiled by torch.compile: faster steps on many GPUs, seldom on a CPU, after a wait of
-    seconds to minutes. Evaluation stays as it is."""
+    seconds to minutes. auto: if a long run is measured to gain by it. Evaluation stays as it is."""

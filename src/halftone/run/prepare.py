@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from halftone.base.laps import Laps
+from halftone.run.compiling import with_compile
 from halftone.run.plan.make import Prepared, make_plan
 from halftone.run.plan.preview import with_warnings
 from halftone.run.rates import with_rates
@@ -38,5 +39,8 @@ def prepare(
     laps.lap("weights")
     measured = with_rates(started, fetch=fetch, check_peak=check_peak)
     laps.lap("rates")
+    if recipe.model.compile == "auto":
+        measured = with_compile(measured)
+        laps.lap("compiling")
     seconds = planned.seconds | laps.seconds
     return replace(measured, plan=with_warnings(measured.plan), seconds=seconds)

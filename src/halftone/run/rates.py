@@ -20,7 +20,7 @@ from halftone.run.plan.decide import Decision
 from halftone.run.plan.make import Prepared
 from halftone.run.plan.network import GIVEN
 from halftone.run.plan.preview import schedule_of
-from halftone.run.plan.record import Choice, MeasuredRates, Plan
+from halftone.run.plan.record import MeasuredRates, Plan
 from halftone.schedule.range_curve import FEWEST_POINTS, read_range
 from halftone.version import __version__
 
@@ -70,7 +70,7 @@ def _by_rule(plan: Plan, why_not: str) -> Plan:
     setting = "optimizer.lr" if plan.asked.optimizer.lr == "auto" else "warmup.start"
     value = plan.settled.optimizer.lr if setting == "optimizer.lr" else plan.settled.warmup.start
     before = next((f"{choice.reason}; " for choice in plan.choices if choice.setting == setting), "")
-    return _with_choice(plan, setting, value, f"{before}by rule: {why_not}")
+    return plan.with_choice(setting, value, f"{before}by rule: {why_not}")
 
 
 def _measured(prepared: Prepared, *, wants_range: bool, wants_start: bool) -> MeasuredRates:
@@ -180,30 +180,22 @@ def _with_peak(plan: Plan, measured: MeasuredRates) -> Plan:
     weights = plan.settled.weights
     trained = weights.pretrained or weights.file is not None
     found = rates.guarded_rate(Decision(decided(optimizer.lr), rule), measured, has_weights=trained)
-    plan = _with_choice(plan, "optimizer.lr", found.value, found.reason)
+    plan = plan.with_choice("optimizer.lr", found.value, found.reason)
     changed = optimizer.replaced(lr=found.value)
     if optimizer.name == "muon" and optimizer.rest == "adamw" and plan.asked.optimizer.rest_lr == "auto":
         rest = decide.rest_rate(found.value)
         changed = changed.replaced(rest_lr=rest.value)
-        plan = _with_choice(plan, "optimizer.rest_lr", rest.value, rest.reason)
+        plan = plan.with_choice("optimizer.rest_lr", rest.value, rest.reason)
     return plan.replaced(settled=plan.settled.replaced(optimizer=changed))
 
 
 def _with_start(plan: Plan, critical: float) -> Plan:
     warmup, peak = plan.settled.warmup, decided(plan.settled.optimizer.lr)
     start = rates.first_share(critical, peak, end=warmup.end)
-    plan = _with_choice(plan, "warmup.start", start.value, start.reason)
+    plan = plan.with_choice("warmup.start", start.value, start.reason)
     length: Span = decided(warmup.length)
     if plan.asked.warmup.length == "auto":
         left = rates.shortened_warmup(plan.warmup_steps, start.value)
-        plan, length = _with_choice(plan, "warmup.length", left.value, left.reason), left.value
+        plan, length = plan.with_choice("warmup.length", left.value, left.reason), left.value
     changed = warmup.replaced(start=start.value, length=length)
     return plan.replaced(settled=plan.settled.replaced(warmup=changed))
-
-
-def _with_choice(plan: Plan, setting: str, value: object, reason: str) -> Plan:
-    """Put a choice in the place of an earlier one of the same setting, or at the end."""
-    new = Choice(setting=setting, value=str(value), reason=reason)
-    names = [choice.setting for choice in plan.choices]
-    kept = tuple(new if choice.setting == setting else choice for choice in plan.choices)
-    return plan.replaced(choices=kept if setting in names else (*plan.choices, new))

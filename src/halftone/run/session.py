@@ -70,7 +70,7 @@ def build_session(prepared: Prepared) -> Session:
     session = Session(
         device=device,
         model=module,
-        forward=compiled(module) if recipe.model.compile else module,
+        forward=compiled(module) if decided(recipe.model.compile) else module,
         freezing=Freezing(module, plan.thaws, plan.halts),
         criterion=_criterion(prepared),
         optimizer=optimizer,

@@ -11,7 +11,7 @@ from halftone.base.files import write_text
 from halftone.base.places import cache_folder
 from halftone.base.records import Record
 
-Room = Literal["precision", "rates"]
+Room = Literal["precision", "rates", "compile"]
 """What was measured."""
 Measured = TypeVar("Measured", bound=Record)
 

@@ -52,7 +52,7 @@ class Prepared:
     unreadable: tuple[Fault, ...] = ()
     """Training images that were left out."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of the stages of preparing: data, network, precision, weights, rates."""
+    """Of the stages of preparing: data, network, precision, weights, rates, compiling where that is auto."""
 
     def with_plan(self, plan: Plan) -> "Prepared":
         """Return the same things under another plan, that of a run being resumed."""
@@ -212,6 +212,8 @@ def _settle_training(
         weights = weights.replaced(freeze=(BACKBONE,))
     layout = decide.Decision(value=True, reason="convolutions are faster with the channels side by side")
     last = notes.settle("model.channels_last", recipe.model.channels_last, layout)
+    by_rule = decide.Decision(value=False, reason="not compiled unless steps are measured to gain by it")
+    compiles = notes.settle("model.compile", recipe.model.compile, by_rule)
     return recipe.replaced(
         batch_size=batch,
         epochs=epochs,
@@ -219,7 +221,7 @@ def _settle_training(
         warmup=warmup,
         decay=decay,
         weights=weights,
-        model=recipe.model.replaced(name=network.name, channels_last=last),
+        model=recipe.model.replaced(name=network.name, channels_last=last, compile=compiles),
     )
 
 

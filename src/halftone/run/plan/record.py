@@ -99,6 +99,13 @@ class Plan(Record):
     warnings: tuple[str, ...] = ()
     """What looks wrong about the course of the rate."""
 
+    def with_choice(self, setting: str, value: object, reason: str) -> "Plan":
+        """Put a choice in the place of an earlier one of the same setting, or at the end."""
+        new = Choice(setting=setting, value=str(value), reason=reason)
+        names = [choice.setting for choice in self.choices]
+        kept = tuple(new if choice.setting == setting else choice for choice in self.choices)
+        return self.replaced(choices=kept if setting in names else (*self.choices, new))
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the plan for `plan.yaml`: the decisions first, the full recipe last."""
         values = self.model_dump(mode="json")
