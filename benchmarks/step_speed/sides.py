@@ -73,7 +73,7 @@ def raw(name: str, network: nn.Module, precision: str) -> Iterator[Tensor]:
             loss = F.cross_entropy(network(batch), wanted)
         loss.backward()
         optimizer.step()
-        yield loss
+        yield loss.detach()
 
 
 SIDES = {"ours": ours, "raw": raw}

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -18,8 +19,9 @@ _DATA = "data.source"
 """The one setting that is an argument, not a flag."""
 
 
-def recipe_parameters() -> list[inspect.Parameter]:
-    """Return a keyword parameter for every setting of a recipe, in the order of the recipe."""
+@cache
+def recipe_parameters() -> tuple[inspect.Parameter, ...]:
+    """Return a keyword parameter for every setting of a recipe, in the order of the recipe; all commands share them."""
     everyday = Group("Everyday settings", sort_key=1)
     parameters = [
         _parameter(name, field, everyday) for name, field in Recipe.model_fields.items() if not _room(field.annotation)
@@ -35,7 +37,7 @@ def recipe_parameters() -> list[inspect.Parameter]:
             full = f"{name}.{inner}"
             if full != _DATA:
                 parameters.append(_parameter(full, inner_field, group))
-    return parameters
+    return tuple(parameters)
 
 
 def _room(annotation: Any) -> type[Record] | None:
