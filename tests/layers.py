@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from halftone.models.small_maps import speed_up_small_maps
+from halftone.models.cpu_convolutions import speed_up_convolutions
 
 
 def twins(
@@ -16,7 +16,7 @@ def twins(
     torch.manual_seed(0)
     plain = nn.Conv2d(*channels, **settings, dtype=dtype)
     ours = copy.deepcopy(plain)
-    speed_up_small_maps(ours)
+    speed_up_convolutions(ours)
     return plain, ours
 
 

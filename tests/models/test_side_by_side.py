@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from halftone.models import side_by_side, small_maps
+from halftone.models import cpu_convolutions, side_by_side
 from halftone.models.build import build_model
 from halftone.models.convolution import Geometry
-from halftone.models.small_maps import speed_up_small_maps
+from halftone.models.cpu_convolutions import speed_up_convolutions
 from layers import convolved, twins
 
 WIDE = 128
@@ -113,7 +113,7 @@ def test_only_a_weight_that_trains_is_worth_the_copies(joined: list[tuple[int, .
     ours.requires_grad_(False)
     assert torch.equal(ours(inputs), plain(inputs))
     few, _ = twins({"kernel_size": 3, "padding": 1}, channels=(WIDE, 64))
-    speed_up_small_maps(few)
+    speed_up_convolutions(few)
     few(inputs)
     assert not joined
 
@@ -146,4 +146,4 @@ def test_networks_that_are_built_here_compute_so(joined: list[tuple[int, ...]]) 
     model(torch.randn(8, 3, 96, 96))
     maps = [(shape[1], shape[2]) for shape in joined]
     assert maps == [(128, 12)] + [(256, 6)] * 3 + [(256, 6)] + [(512, 3)] * 3
-    assert isinstance(model.conv1, nn.Conv2d) and small_maps._WIDEST >= 2 * side_by_side._WIDEST
+    assert isinstance(model.conv1, nn.Conv2d) and cpu_convolutions._WIDEST >= 2 * side_by_side._WIDEST

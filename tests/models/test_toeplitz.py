@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from halftone.models import toeplitz
 from halftone.models.build import build_model
-from halftone.models.small_maps import speed_up_small_maps
+from halftone.models.cpu_convolutions import speed_up_convolutions
 from halftone.precision.config import PrecisionConfig
 from halftone.precision.verbs import Precision
 from layers import convolved, twins
@@ -132,7 +132,7 @@ def test_every_precision_trains_as_with_torch_s_own(settings: dict[str, Any], ma
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
         if unrolled:
-            speed_up_small_maps(model)
+            speed_up_convolutions(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         precision = Precision(PrecisionConfig.parse(settings), model, optimizer)
         for _ in range(3):

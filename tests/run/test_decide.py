@@ -18,7 +18,6 @@ def seen(side: int, *, uniform: bool = True, gray: float = 0.0) -> Survey:
 
 PLAIN = ModelFacts(num_parameters=1000, has_norms=True, depthwise_share=0.0, is_transformer=False, widest=576)
 NORMLESS = PLAIN.replaced(has_norms=False)
-DEPTHWISE = PLAIN.replaced(depthwise_share=0.4)
 TRANSFORMER = PLAIN.replaced(is_transformer=True)
 CPU_BF16 = DeviceFacts("cpu", "a CPU", frozenset({"fp32", "bf16"}))
 CPU_OLD = DeviceFacts("cpu", "an old CPU", frozenset({"fp32"}))
@@ -128,22 +127,19 @@ def test_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "facts", "size", "chosen", "words"),
+    ("device", "size", "chosen", "words"),
     [
-        (CPU_BF16, PLAIN, 32, "bf16", "instructions of its own"),
-        (CPU_BF16, DEPTHWISE, 224, "bf16 with depthwise in fp32", "depthwise convolutions aside"),
-        (CPU_BF16, DEPTHWISE, 8, "fp32", "converting"),
-        (DeviceFacts("cuda", "H100", cuda_formats(9, 0)), DEPTHWISE, 224, "bf16", "natively"),
-        (CPU_BF16, PLAIN, 8, "fp32", "converting"),
-        (CPU_OLD, PLAIN, 32, "fp32", "no bf16 instructions"),  # F5
-        (DeviceFacts("cuda", "H100", cuda_formats(9, 0)), PLAIN, 224, "bf16", "natively"),
-        (DeviceFacts("cuda", "T4", cuda_formats(7, 5)), PLAIN, 224, "fp16", "no bf16 of its own"),  # F3
-        (DeviceFacts("cuda", "P100", cuda_formats(6, 0)), PLAIN, 224, "fp32", "no half-precision"),
-        (DeviceFacts("mps", "M3", frozenset({"fp32", "fp16"})), PLAIN, 224, "fp32", "safe"),
+        (CPU_BF16, 32, "bf16", "instructions of its own"),
+        (CPU_BF16, 8, "fp32", "converting"),
+        (CPU_OLD, 32, "fp32", "no bf16 instructions"),  # F5
+        (DeviceFacts("cuda", "H100", cuda_formats(9, 0)), 224, "bf16", "natively"),
+        (DeviceFacts("cuda", "T4", cuda_formats(7, 5)), 224, "fp16", "no bf16 of its own"),  # F3
+        (DeviceFacts("cuda", "P100", cuda_formats(6, 0)), 224, "fp32", "no half-precision"),
+        (DeviceFacts("mps", "M3", frozenset({"fp32", "fp16"})), 224, "fp32", "safe"),
     ],
 )
-def test_precision(device: DeviceFacts, facts: ModelFacts, size: int, chosen: str, words: str) -> None:
-    decision = decide.precision(device, facts, size)
+def test_precision(device: DeviceFacts, size: int, chosen: str, words: str) -> None:
+    decision = decide.precision(device, size)
     assert isinstance(decision.value, Candidate)
     assert str(decision.value) == chosen
     assert words in decision.reason

@@ -75,7 +75,7 @@ def device_finding(name: str, facts: DeviceFacts) -> Finding:
     slow = "bf16" not in halves if facts.kind == "cpu" else facts.kind == "cuda" and not halves
     advice = ""
     if facts.kind == "cpu" and "bf16" in halves:
-        advice = "bf16 trains faster here, except for networks of depthwise convolutions"
+        advice = "bf16 trains faster here"
     elif facts.kind == "cpu":
         advice = "train in fp32 here: this processor has no bf16 instructions"
     elif facts.kind == "cuda" and halves == {"fp16"}:

@@ -6,10 +6,10 @@ from torch import nn
 
 from halftone.base.errors import RecipeError
 from halftone.models.built import Built, Native
+from halftone.models.cpu_convolutions import speed_up_convolutions
 from halftone.models.head import find_head, find_stem, set_dropout
 from halftone.models.own import build_own, is_own
 from halftone.models.small import build_small, is_small
-from halftone.models.small_maps import speed_up_small_maps
 from halftone.models.trial import try_out
 
 _SMALL = (
@@ -75,7 +75,7 @@ def build_model(name: str, *, num_classes: int, channels: int, size: int, dropou
     else:
         built = _build_large(name, num_classes=num_classes, channels=channels, size=size, dropout=dropout)
         try_out(built.module, name=name, num_classes=num_classes, channels=channels, size=size)
-    speed_up_small_maps(built.module)
+    speed_up_convolutions(built.module)
     return built
 
 

@@ -266,8 +266,8 @@ def cycle_length() -> Decision[str]:
     return Decision("30%", "a one-cycle rises for 30 % of the run, as torch's does")
 
 
-def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Candidate]:
-    """Choose the number format by rule, where nothing is measured: by hardware and by what the network is made of."""
+def precision(device: DeviceFacts, size: int) -> Decision[Candidate]:
+    """Choose the number format by rule, where nothing is measured: by hardware and by the size of the pictures."""
     full = Candidate("fp32")
     if device.kind in ("cuda", "xpu"):
         if "bf16" in device.native:
@@ -278,11 +278,6 @@ def precision(device: DeviceFacts, facts: ModelFacts, size: int) -> Decision[Can
     if device.kind == "cpu" and "bf16" in device.native:
         if size < 16:
             return Decision(full, f"at {size} pixels, converting costs more than bf16 saves")
-        if facts.depthwise_share > 0:
-            return Decision(
-                Candidate("bf16", {"depthwise": "fp32"}),
-                "this CPU multiplies bf16 by instructions of its own, depthwise convolutions aside",
-            )
         return Decision(Candidate("bf16"), "this CPU multiplies bf16 by instructions of its own")
     return Decision(full, f"{device.name} has no bf16 instructions" if device.kind == "cpu" else "the safe choice here")
 

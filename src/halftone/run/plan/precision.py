@@ -57,7 +57,7 @@ def choose_precision(
         _refuse(recipe, network, facts, device, notes)
         return ChosenPrecision(_closed(asked))
     modes = candidates(facts)
-    rule = decide.precision(facts, network.facts, network.spec.size)
+    rule = decide.precision(facts, network.spec.size)
     if len(modes) == 1 or not asked.probe_seconds:
         return _settled(asked, rule.value, rule.reason, notes)
     try:

@@ -1,6 +1,6 @@
-"""Training steps with convolutions of small maps as `halftone.models.small_maps` computes them, beside torch's own.
+"""Training steps with convolutions as `halftone.models.cpu_convolutions` computes them, beside torch's own.
 
-    python -m benchmarks.small_maps
+    python -m benchmarks.convolutions
 
 The same network twice in one process: as `halftone train` builds it, and with torch's convolutions. A turn is the
 forward and the backward pass of one batch of random pictures.
@@ -25,25 +25,28 @@ from halftone.system.memory import keep_freed_memory
 from halftone.system.threads import usable_cores
 
 CLAIM = (
-    "On the CPU, a network whose last maps have a few pixels trains faster than with PyTorch's convolutions: "
-    "torchvision's resnet18 on pictures of 32 pixels in at most 0.7 of the time in fp32 and 0.5 in bf16."
+    "On the CPU networks train faster than with PyTorch's convolutions where maps are small or layers depthwise: "
+    "torchvision's resnet18 on pictures of 32 pixels in at most 0.7 of the time in fp32 and 0.5 in bf16, "
+    "mobilenet_v3_small and efficientnet_b0 at 224 pixels in bf16 in at most 0.7."
 )
 CASES = (
     ("resnet18", 32, 64, {"fp32": 0.7, "bf16": 0.5}),
-    ("resnet18", 224, 32, {}),
     ("resnet50", 32, 64, {}),
     ("vgg11_bn", 32, 64, {}),
-    ("speednet", 32, 500, {}),
-    ("cnn", 32, 128, {}),
+    ("resnet18", 224, 32, {}),
+    ("mobilenet_v3_small", 224, 32, {"bf16": 0.7}),
+    ("efficientnet_b0", 224, 8, {"bf16": 0.7}),
+    ("convnext_tiny", 224, 8, {}),
 )
 """Network, pixels a side, images in a batch, and what is promised."""
+NAMES = {name for name, *_ in CASES}
 PRECISIONS = ("fp32", "bf16")
 CLASSES = 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.small_maps", description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=[case[0] for case in CASES], default=[c[0] for c in CASES])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.convolutions", description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=sorted(NAMES), default=sorted(NAMES))
     parser.add_argument("--rounds", type=int, default=harness.LEAST_ROUNDS)
     parser.add_argument("--steps", type=int, default=3, help="in a turn")
     parser.add_argument("--threads", type=int, default=usable_cores())
@@ -62,12 +65,17 @@ def main() -> None:
                 Console(width=140).print(" | ".join(rows[-1]), highlight=False)
     if not settings.dry:
         columns = ("network", "torch's, ms", "ours, ms", "ratio within a round", "promised")
-        parts = ["# small_maps", CLAIM, f"`{harness.command_line('benchmarks.small_maps')}`", harness.describe(where)]
+        parts = [
+            "# convolutions",
+            CLAIM,
+            f"`{harness.command_line('benchmarks.convolutions')}`",
+            harness.describe(where),
+        ]
         parts += [f"{settings.rounds} rounds of {settings.steps} steps; medians (least to most)."]
         write_text(
-            harness.RESULTS / "small_maps.md", "\n\n".join([*parts, harness.markdown_table(columns, rows)]) + "\n"
+            harness.RESULTS / "convolutions.md", "\n\n".join([*parts, harness.markdown_table(columns, rows)]) + "\n"
         )
-        write_json(harness.RESULTS / "small_maps.json", {"claim": CLAIM, "machine": where, "races": values})
+        write_json(harness.RESULTS / "convolutions.json", {"claim": CLAIM, "machine": where, "races": values})
 
 
 def _race(name: str, size: int, batch: int, precision: str, *, steps: int, rounds: int) -> Race:
