@@ -1,6 +1,7 @@
 """Depthwise convolutions in bf16: torch's results, and gradients that are nearer to the exact ones than torch's."""
 
 import copy
+import io
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from halftone.models import depthwise
-from halftone.models.build import build_model
+from halftone.models.build import build_model, take_module
 from layers import convolved, twins
 
 CHANNELS = (8, 8)
@@ -87,6 +88,22 @@ def test_without_gradients_and_with_frozen_weights_it_is_torch_s(gradients: list
     inputs.requires_grad_()
     ours(inputs).sum().backward()
     assert ours.weight.grad is None and inputs.grad is not None and len(gradients) == 1
+
+
+def test_networks_of_others_compute_so_and_can_be_pickled_without_it(gradients: list[torch.dtype]) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.Flatten())
+    network.append(nn.Linear(4 * 8 * 8, 3))
+    take_module(network, num_classes=3, dropout=None)
+    inputs = torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(inputs).sum().backward()
+    assert len(gradients) == 1
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    assert torch.equal(loaded(inputs), network(inputs))
+    assert loaded[1].forward.__func__ is nn.Conv2d.forward and "forward" not in nn.Conv2d(1, 1, 1).__dict__
 
 
 def test_networks_that_are_built_here_compute_so(gradients: list[torch.dtype]) -> None:

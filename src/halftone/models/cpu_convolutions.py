@@ -55,6 +55,10 @@ def _forward_depthwise(self: nn.Conv2d, inputs: Tensor) -> Tensor:
     return nn.Conv2d.forward(self, inputs)
 
 
+_forward.__name__ = _forward_depthwise.__name__ = "forward"
+"""The name under which a pickled layer finds its method again: that of its class, so that halftone is not needed."""
+
+
 def _is_ours(inputs: Tensor) -> bool:
     return inputs.dim() == 4 and inputs.device.type == "cpu" and not torch.compiler.is_compiling()
 
