@@ -122,7 +122,7 @@ class Recipe(Record):
     threads: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     """Threads for computing on the CPU."""
     keep_memory: bool = True
-    """On the CPU: keep freed memory between steps, which is faster and takes a little more of it."""
+    """On the CPU: keep freed memory between steps, which is faster and takes more of it."""
     deterministic: bool = False
     """Let torch use deterministic algorithms only (on the CPU, runs repeat exactly without it)."""
     force: bool = False
