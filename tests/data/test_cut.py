@@ -126,7 +126,7 @@ def _exif(orientation: int) -> Image.Exif:
 
 
 def test_how_much_is_left_to_the_resizing() -> None:
-    assert [denominator(side, 9999, 100, 100) for side in (299, 300, 599, 600, 1199, 1200)] == [1, 2, 2, 4, 4, 8]
+    assert [denominator(side, 9999, 100, 100) for side in (249, 250, 499, 500, 999, 1000)] == [1, 2, 2, 4, 4, 8]
     assert denominator(9999, 9999, 100, 100) == 8
     assert denominator(9999, 150, 100, 100) == 1
     for side in range(100, 2000, 7):

@@ -1,8 +1,9 @@
 """Threads that read: order, faults, and a read that never ends."""
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,19 @@ def stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Labelled]
     """Twelve files of which one is never read, as on a network file system without its server."""
     for number in range(12):
         write(tmp_path / "ab"[number % 2] / f"{number:02d}.png")
-    answer, read_bytes, open_file = threading.Event(), Path.read_bytes, Path.open
+    answer = threading.Event()
 
-    def wait_for_server(path: Path) -> None:
-        if path.name == "07.png":
-            answer.wait(60)
+    def waiting(open_file: Callable[..., Any]) -> Callable[..., Any]:
+        def open_or_wait(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path).endswith("07.png"):
+                answer.wait(60)
+            return open_file(path, *arguments, **options)
 
-    def read_bytes_or_wait(path: Path) -> bytes:
-        wait_for_server(path)
-        return read_bytes(path)
-
-    def open_or_wait(path: Path, *arguments: Any, **options: Any) -> Any:
-        wait_for_server(path)
-        return open_file(path, *arguments, **options)
+        return open_or_wait
 
     source = open_source(DataConfig(source=str(tmp_path))).train
-    monkeypatch.setattr(Path, "read_bytes", read_bytes_or_wait)
-    monkeypatch.setattr(Path, "open", open_or_wait)
+    monkeypatch.setattr(os, "open", waiting(os.open))
+    monkeypatch.setattr(Path, "open", waiting(Path.open))
     yield source
     answer.set()
     deadline = time.monotonic() + 10
@@ -110,16 +107,16 @@ def test_A37_time_counts_only_while_somebody_waits() -> None:
     """A process that was stopped for a minute, or a training step that takes one, makes no file slow."""
     release = threading.Event()
 
-    def read(index: int) -> int:
+    def read(index: int) -> list[int]:
         readers.begin(index)
         release.wait(30)
-        return index
+        return [index]
 
     with Readers(1, timeout=0.5, name=str) as readers:
         future = readers.submit(read, 3)
         time.sleep(1)  # nobody waits for it
         release.set()
-        assert readers.wait(future) == 3
+        assert readers.wait([future]) == [3]
 
 
 def test_A37_slow_images_are_no_hang() -> None:

@@ -2,7 +2,7 @@
 
 A box is chosen from the picture's height and width, then only as much is decoded as the box needs. A JPEG of which
 much is wanted at a small size is decoded at 1/2, 1/4 or 1/8 of its size, so far as the antialiased resizing still has a
-reduction of 1.5 or more to do (`jpeg.denominator`); the box then lies between pixels, and Pillow resizes it.
+reduction of 1.25 or more to do (`jpeg.denominator`); the box then lies between pixels, and Pillow resizes it.
 Everything else is decoded in full by Pillow, with the rules of `decode`.
 """
 

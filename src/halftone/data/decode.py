@@ -21,6 +21,7 @@ noticed here.
 """
 
 import io
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def look(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Look:
 def look_at_file(path: Path, *, max_pixels: int = MAX_PIXELS) -> Look:
     """Read an image file's header, and no more of the file than that; see `look`."""
     with _faults():
-        _refuse_other_than_files(path)
+        _refuse_other_than_files(path.stat().st_mode)
         with path.open("rb") as file, _open(file, max_pixels) as picture:
             return look_of(picture)
 
@@ -157,12 +158,19 @@ def read_file(path: Path) -> bytes:
         UnreadableImage: missing, forbidden, or not a regular file (a pipe would block the reader).
     """
     with _faults():
-        _refuse_other_than_files(path)
-        return path.read_bytes()
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            status = os.fstat(file)
+            _refuse_other_than_files(status.st_mode)
+            content = os.read(file, status.st_size)
+            while len(content) < status.st_size and (more := os.read(file, status.st_size - len(content))):
+                content += more
+            return content
+        finally:
+            os.close(file)
 
 
-def _refuse_other_than_files(path: Path) -> None:
-    mode = path.stat().st_mode
+def _refuse_other_than_files(mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise UnreadableImage("it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
 

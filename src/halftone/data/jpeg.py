@@ -21,7 +21,7 @@ from halftone.data.decode import opened, orientation
 from halftone.data.labelled import Pixels
 from halftone.data.turn import Turn
 
-LEAST_REDUCTION = 1.5
+LEAST_REDUCTION = 1.25
 """What a picture decoded at a part of its size is at least reduced by afterwards, with antialiasing."""
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -127,7 +127,7 @@ def decode_part(data: bytes, header: Header, box: Box, by: int) -> Pixels | None
         uint8 [ceil(box height / by), ceil(box width / by), 1 or 3], or None if the decoder stumbles.
     """
     height, width, gray = header.height, header.width, header.gray
-    needed = (int(box.bottom) // _ROWS + 2) * _ROWS
+    needed = (int(box.bottom) + by + _ROWS - 1) // _ROWS * _ROWS  # the row below shows in the colours of the last one
     shortened = needed < height and header.height_at > 0
     if shortened:  # a header that promises fewer rows, so that the decoder stops there
         place, height = header.height_at, needed
@@ -136,7 +136,7 @@ def decode_part(data: bytes, header: Header, box: Box, by: int) -> Pixels | None
     pixels = np.empty(shape, np.uint8)
     size = {"min_height": shape[0], "min_width": shape[1], "min_factor": by}
     try:
-        if simplejpeg.decode_jpeg_header(data, **size)[:2] != shape[:2]:
+        if by > 1 and simplejpeg.decode_jpeg_header(data, **size)[:2] != shape[:2]:
             return None
         simplejpeg.decode_jpeg(data, "GRAY" if gray else "RGB", buffer=pixels, **size)
     except (ValueError, RuntimeError) as error:

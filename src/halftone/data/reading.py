@@ -8,7 +8,7 @@ threads do not keep a process from ending.
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from itertools import islice
@@ -79,8 +79,8 @@ class Readers:
         """Note that the calling thread turns to another image, whose time begins now."""
         self._at[threading.get_ident()] = [index]
 
-    def wait(self, future: Future[Result]) -> Result:
-        """Return the result of a task.
+    def wait(self, futures: Sequence[Future[list[Result]]]) -> list[Result]:
+        """Return the results of some tasks in one list. To wait for all at once takes less of the threads' time.
 
         Time counts only while somebody waits, so a process that was suspended finds nothing overdue when it wakes.
 
@@ -88,11 +88,11 @@ class Readers:
             ResourceError: an image takes longer than the limit; it is named.
         """
         tick = min(_LOOK_EVERY, self._timeout / 5) if self._timeout else None
-        while not future.done():
-            done, _ = wait_for([future], timeout=tick)
-            if not done and tick is not None:
+        while any(not future.done() for future in futures):
+            _, remaining = wait_for(futures, timeout=tick)
+            if remaining and tick is not None:
                 self._look(tick)
-        return future.result()
+        return [result for future in futures for result in future.result()]
 
     def map(self, function: Callable[[int], Result], indices: Iterable[int]) -> Iterator[Result]:
         """Yield a function's results for images, in their order; see `wait`."""
@@ -108,9 +108,9 @@ class Readers:
         for some in _portions(indices):
             pending.append(self.submit(portion, some))
             if len(pending) > _AHEAD * self.num_threads:
-                yield from self.wait(pending.popleft())
+                yield from self.wait([pending.popleft()])
         while pending:
-            yield from self.wait(pending.popleft())
+            yield from self.wait([pending.popleft()])
 
     def close(self) -> None:
         """Drop what was not begun and let the threads go; one that hangs is left behind."""

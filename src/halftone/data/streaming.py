@@ -30,8 +30,8 @@ from halftone.data.survey import Fault
 
 AHEAD = 3
 """Batches that are being decoded while one is in use."""
-_AT_ONCE = 4
-"""Images that a thread takes at once: what is read from the cache takes no longer than handing it out one by one."""
+_AT_ONCE = 8
+"""Images that a thread takes at once, at most: to hand them out one by one takes as long as reading the cache."""
 _LOG_ASPECT = math.log(4 / 3)
 """Boxes are from 3/4 to 4/3 times as wide as high."""
 
@@ -124,9 +124,13 @@ class StreamingFeed:
                 faults.append(self._place(pending.pixels, row, int(indices[row]), epoch, first + row))
             return faults
 
-        starts = range(0, len(indices), _AT_ONCE)
-        pending.futures = [readers.submit(place_some, range(row, min(row + _AT_ONCE, len(indices)))) for row in starts]
+        rows, portion = range(len(indices)), self._portion(len(indices))
+        pending.futures = [readers.submit(place_some, rows[row : row + portion]) for row in rows[::portion]]
         return pending
+
+    def _portion(self, batch_size: int) -> int:
+        """Return how many images a thread takes at once, so that the batches ahead are enough for all threads twice."""
+        return max(1, min(_AT_ONCE, batch_size * (AHEAD + 1) // (2 * max(1, self._workers))))
 
     def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
         """Decode one image into its row of the batch; return what went wrong, if anything."""
@@ -147,7 +151,7 @@ class StreamingFeed:
 
     def _finish(self, pending: "_Pending", readers: Readers) -> Batch:
         """Wait for a batch and move it to the device, without the images that could not be read."""
-        results = [fault for future in pending.futures for fault in readers.wait(future)]
+        results = readers.wait(pending.futures)
         faults = tuple(result for result in results if result is not None)
         pixels, indices = pending.pixels, pending.indices
         if faults:

@@ -14,7 +14,7 @@ from halftone.data.labelled import Labelled, rooted
 from halftone.data.sources.files import FileImages
 from halftone.data.sources.hub import HubImages
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Changes whenever the same file is decoded to other pixels, or kept in another way."""
 KEPT_DAYS = 30
 """A cache that no run used for so long is removed by the next run that keeps pictures."""
