@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from halftone.precision.policy import kind_of
 from halftone.precision.probe import Finding, Measured
 from halftone.system.device import DeviceFacts
 
@@ -72,9 +73,9 @@ def why_no_gain(finding: Finding, model: nn.Module, facts: DeviceFacts) -> Itera
     if tf32 is not None and tf32.speed and tf32.speed > 1.2:
         yield f"tf32 brings most of it already ({tf32.speed:.2f} times as fast)"
     convolutions = [layer for layer in model.modules() if isinstance(layer, _ConvNd)]
-    depthwise = [layer for layer in convolutions if 1 < layer.groups == layer.in_channels]
+    depthwise = [layer for layer in convolutions if kind_of(layer) == "depthwise"]
     if convolutions and len(depthwise) > 0.2 * len(convolutions):
-        yield f"{len(depthwise)} of {len(convolutions)} convolutions are depthwise, which are slow in reduced formats"
+        yield f"{len(depthwise)} of {len(convolutions)} convolutions are depthwise, which reduced formats hardly help"
     odd = [layer for layer in convolutions if layer.in_channels % _CHANNELS or layer.out_channels % _CHANNELS]
     if convolutions and len(odd) > 0.25 * len(convolutions):
         yield f"{len(odd)} of {len(convolutions)} convolutions have channels that are no multiple of {_CHANNELS}"

@@ -14,6 +14,7 @@ from halftone.models.build import build_model, native_input, take_module
 from halftone.models.built import Built, Native
 from halftone.models.own import is_own, settled_own
 from halftone.models.trial import try_out
+from halftone.precision.policy import kind_of
 from halftone.run.courses import stand_still
 from halftone.run.model_file import stored_card
 from halftone.run.plan import decide
@@ -122,7 +123,7 @@ def describe(name: str, built: Built) -> ModelFacts:
     """Say what a network is made of."""
     layers = list(built.module.modules())
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-    depthwise = [layer for layer in convolutions if layer.groups > 1 and layer.groups == layer.in_channels]
+    depthwise = [layer for layer in convolutions if kind_of(layer) == "depthwise"]
     kinds = {type(layer).__name__ for layer in layers}
     return ModelFacts(
         num_parameters=sum(parameter.numel() for parameter in built.module.parameters()),
