@@ -39,9 +39,15 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 
 @pytest.mark.parametrize("settings", CASES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("at_once", [0, 4, 6])
 def test_results_are_torch_s_and_gradients_no_farther_from_the_exact_ones(
-    gradients: list[torch.dtype], settings: dict[str, Any], layout: torch.memory_format
+    gradients: list[torch.dtype],
+    settings: dict[str, Any],
+    layout: torch.memory_format,
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(depthwise, "_PIECE", at_once * 8 * 11 * 12 * 4)
     plain, ours = twins({**settings, "groups": 8}, channels=CHANNELS)
     inputs = torch.randn(6, 8, 11, 12, generator=torch.Generator().manual_seed(1)).to(memory_format=layout)
     exact = convolved(copy.deepcopy(plain).double(), inputs.double())

@@ -2,18 +2,22 @@
 
 PyTorch has a fast way for kernels of 3 x 3 that go pixel by pixel. All other depthwise convolutions take four to nine
 times as long to go back in bf16 as in fp32, so that a MobileNet trains more slowly in bf16. Here their gradients are
-computed in fp32 from the same numbers, and rounded once. The forward pass, and what it keeps, stay bf16.
+computed in fp32 from the same numbers, and rounded once; a few images at a time, so that the numbers of twice the width
+take little memory, and mostly stay in the processor's. The forward pass, and what it keeps, stay bf16.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from halftone.models.convolution import Geometry, Pair
+
+_PIECE = 16 << 20
+"""Bytes in fp32 of the images, or of their gradients, that are computed at once; at least one image is."""
 
 
 def is_depthwise(layer: nn.Conv2d) -> bool:
@@ -46,11 +50,37 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         inputs, weight = ctx.saved_tensors
-        wide = gradient.float()
-        towards_inputs = towards_weight = None
-        if ctx.needs_input_grad[0]:
-            used = weight.to(inputs.dtype).float()  # the weight as the forward pass saw it
-            towards_inputs = conv2d_input(inputs.shape, used, wide, *ctx.settings).to(inputs.dtype)
-        if ctx.needs_input_grad[1]:
-            towards_weight = conv2d_weight(inputs.float(), weight.shape, wide, *ctx.settings).to(weight.dtype)
+        stride, padding, dilation, groups = ctx.settings
+        wants_inputs, wants_weight = ctx.needs_input_grad[:2]
+        used = weight.to(inputs.dtype).float()  # the weight as the forward pass saw it
+        towards_inputs = torch.empty_like(inputs) if wants_inputs else None
+        towards_weight = torch.zeros_like(used) if wants_weight else None
+        for some in _pieces(inputs, gradient):
+            of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
+                gradient[some].float(),
+                inputs[some].float(),
+                used,
+                None,
+                stride,
+                padding,
+                dilation,
+                False,
+                (0, 0),
+                groups,
+                (wants_inputs, wants_weight, False),
+            )
+            if towards_inputs is not None:
+                towards_inputs[some] = of_inputs
+            if towards_weight is not None:
+                towards_weight += of_weight
+        if towards_weight is not None:
+            towards_weight = towards_weight.to(weight.dtype)
         return towards_inputs, towards_weight, None, None, None
+
+
+def _pieces(inputs: Tensor, gradient: Tensor) -> Iterator[slice]:
+    """Yield the images that are computed at once."""
+    per_image = torch.float32.itemsize * max(inputs.shape[1:].numel(), gradient.shape[1:].numel())
+    images = max(1, _PIECE // per_image)
+    for start in range(0, len(inputs), images):
+        yield slice(start, start + images)
