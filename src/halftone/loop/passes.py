@@ -79,7 +79,7 @@ def _pass_parts(session: Session, images: Tensor, targets: Tensor, bounds: list[
         session.precision.backward(loss)
         total = loss.detach() if total is None else total + loss.detach()
         if session.count_correct:
-            hits = (main_output(outputs).detach().argmax(1) == wanted).sum()
+            hits = (main_output(outputs).detach().argmax(1) == wanted).count_nonzero()
             correct = hits if correct is None else correct + hits
     assert total is not None
     return total, correct

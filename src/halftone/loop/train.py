@@ -70,7 +70,8 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
     for batch in _waited_for(batches, progress):
         for fault in batch.faults:
             yield Unreadable("train", fault)
-        if len(batch.labels) < min(2, session.batch_size):  # what is left of a batch of broken images
+        num_images = batch.labels.shape[0]
+        if num_images < min(2, session.batch_size):  # what is left of a batch of broken images
             progress.batch += 1
             progress.tried += 1
             yield BatchLeftOut(progress.tried)
@@ -81,20 +82,20 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
         step = step + result.applied
         progress.tried += 1
         progress.batch += 1
-        progress.count(result.applied, result.loss, result.num_correct, len(batch.labels))
+        progress.count(result.applied, result.loss, result.num_correct, num_images)
         progress.hear(behind=max_skipped // 2)
         now = time.perf_counter()
         progress.seconds += now - clock
         progress.train_seconds += now - clock
         clock = now
-        yield from _keep_division(session, progress, result, len(batch.labels))
+        yield from _keep_division(session, progress, result, num_images)
         yield from _watch_warmup(session, progress, result)
         yield StepTaken(
             tried=progress.tried,
             step=step,
             epoch=progress.epoch + 1,
             batch=progress.batch,
-            num_images=len(batch.labels),
+            num_images=num_images,
             loss=result.loss,
             num_correct=result.num_correct,
             lr=session.optimizer.param_groups[0]["lr"],

@@ -1,5 +1,6 @@
 """Layers that stand still, from or to some time: no gradient for their parameters, no moving statistics."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import nn
@@ -54,8 +55,9 @@ class Freezing:
     @property
     def next_step(self) -> float:
         """The optimizer step in which layers thaw or halt next; infinite if none do."""
-        steps = [thaw.step for thaw in self._waiting[:1]] + [halt.step for halt in self._ending[:1]]
-        return min(steps, default=float("inf"))
+        thaw = self._waiting[0].step if self._waiting else math.inf
+        halt = self._ending[0].step if self._ending else math.inf
+        return min(thaw, halt)
 
     def thaw(self, step: int) -> list[Thaw]:
         """Let the layers train whose time has come; return them."""
