@@ -1,6 +1,7 @@
 """A network on trial: steps that change nothing, gradients and memory that can be compared."""
 
 import copy
+import gc
 import math
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_activation_bytes_are_the_storages_that_a_plain_graph_keeps() -> None:
     )
     inputs, hidden = 6 * 192 * 4, 6 * 50 * 4
     assert tried.activation_bytes(PrecisionConfig(mode="fp32")) == inputs + hidden
+
+
+def test_a_pass_that_was_weighed_leaves_nothing_in_memory() -> None:
+    tried = trial(
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 51), nn.Sigmoid(), nn.Linear(51, 3)), lambda out, _: out.sum()
+    )
+    tried.activation_bytes(PrecisionConfig(mode="fp32"))
+    gc.collect()
+    assert not [found for found in gc.get_objects() if type(found) is Tensor and found.shape == (6, 51)]
 
 
 def test_the_policy_of_the_last_candidate_gives_way_to_the_next() -> None:

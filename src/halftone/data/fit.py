@@ -83,7 +83,8 @@ def resize(pixels: Pixels, height: int, width: int, interpolation: Interpolation
         return np.asarray(resized).reshape(height, width, pixels.shape[2])
     if not (pixels.flags.c_contiguous and pixels.flags.writeable):  # torch warns of what it may not write to
         pixels = pixels.copy()
-    batch = torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
+    whole = pixels.reshape(1, *pixels.shape)  # from pixels[None] torch would not see that channels are last
+    batch = torch.from_numpy(whole.transpose(0, 3, 1, 2))
     scaled = torch.nn.functional.interpolate(batch, (height, width), mode=interpolation, antialias=True)
     return scaled.numpy()[0].transpose(1, 2, 0)
 

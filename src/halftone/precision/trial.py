@@ -103,19 +103,16 @@ class Trial:
         """Return how much memory the forward pass keeps for the backward pass, weights aside."""
         precision = self._prepared(config)
         weights = {parameter.untyped_storage().data_ptr() for parameter in self._model.parameters()}
-        kept: dict[int, int] = {}
+        kept: dict[int, Tensor] = {}
 
-        def note(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
+        def note(tensor: Tensor) -> None:
+            place = tensor.untyped_storage().data_ptr()
+            if place not in weights:
+                kept[place] = tensor.detach()  # the tensor itself would hold its graph, which holds what is kept here
 
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), precision.forward():
-            loss = self._loss(self._model(self._images), self._targets)
-            total = sum(kept.values())
-        del loss
-        return total
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing), precision.forward():
+            self._loss(self._model(self._images), self._targets)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
     def memory(self, config: PrecisionConfig, *, few: int) -> StepMemory:
         """Weigh a step: by the peaks of two sizes where the device counts its memory, by what is kept elsewhere.
