@@ -205,7 +205,7 @@ COLUMNS = ("pictures", "to", "images", "middle", "random crop", "random crop, ke
 PIXELS = (
     "Mean absolute difference of 255 from Pillow, which decodes in full, cuts the box out and resizes it with its "
     "antialiased bilinear filter: the mean over the images (the largest of one image). The box that evaluation sees; a "
-    "random one of 0.35 to 1 of the area; and one of the picture that the cache keeps, beside the same part of it."
+    "random one of 0.35 to 1 of the area; and one of the picture as it is kept, beside the same part of the original."
 )
 
 
