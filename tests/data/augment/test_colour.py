@@ -60,7 +60,6 @@ def test_hue_agrees_with_torchvision() -> None:
     images[2, :, 0] = 1
     found = colour.hue(images, turns)
     assert (found - each(F.adjust_hue, images, turns)).abs().max() < 2e-5
-    assert found.is_contiguous(memory_format=LAST)
 
 
 def test_a_gray_picture_has_no_colour_to_change() -> None:

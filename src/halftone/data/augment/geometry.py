@@ -32,13 +32,36 @@ def flip_and_shift(
     rows = fold(torch.arange(height, device=images.device) - down[:, None], height)
     columns = fold(torch.arange(width, device=images.device) - right[:, None], width)
     columns = torch.where(flipped[:, None], width - 1 - columns, columns)
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    first = height * width * torch.arange(len(images), device=images.device)[:, None, None]
+    chosen = first + width * rows[:, :, None] + columns[:, None, :]
+    pixels = images.permute(0, 2, 3, 1)
+    # by one number each: with a number per dimension, the same pixels take three times as long to gather
+    return pixels.flatten(0, 2).index_select(0, chosen.flatten()).view(pixels.shape).permute(0, 3, 1, 2)
 
 
-def mirror(images: Tensor, flipped: Tensor, dimension: int) -> Tensor:
-    """Mirror some images; `dimension` is 3 for left to right, 2 for top to bottom."""
-    return torch.where(flipped[:, None, None, None], images.flip(dimension), images)
+def mirror(images: Tensor, flipped: np.ndarray[Any, np.dtype[np.bool_]], dimension: int) -> Tensor:
+    """Mirror some images.
+
+    Args:
+        images: [batch, channels, height, width], any type.
+        flipped: [batch], which to mirror.
+        dimension: 3 for left to right, 2 for top to bottom.
+
+    Returns:
+        As the images, channels last in memory.
+    """
+    chosen = np.flatnonzero(flipped)
+    sources = np.arange(len(images))
+    sources[chosen] = len(images) + np.arange(len(chosen))
+    here, there = (torch.from_numpy(rows).to(images.device, non_blocking=True) for rows in (chosen, sources))
+    pixels = images.permute(0, 2, 3, 1)
+    mirrored = pixels.index_select(0, here).permute(0, 3, 1, 2).flip(dimension).permute(0, 2, 3, 1)
+    return torch.cat([pixels, mirrored]).index_select(0, there).permute(0, 3, 1, 2)
+
+
+def _middles(side: int, device: torch.device) -> Tensor:
+    """Return where the pixels of a row have their middles, if its ends are at -1 and 1."""
+    return (2 * torch.arange(side, dtype=torch.float32, device=device) + 1) / side - 1
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:
@@ -108,8 +131,10 @@ def warp(images: Tensor, maps: Floats) -> Tensor:
         images: floating point [batch, channels, height, width].
         maps: from output to input positions, both in [-1, 1], [batch, 2, 3].
     """
-    theta = torch.from_numpy(maps.astype(np.float32)).to(images.device, non_blocking=True)
     # square pixels: a rotation or shear must not stretch a picture that is not square; ours are
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return warped.contiguous(memory_format=torch.channels_last)
+    theta = torch.from_numpy(maps.astype(np.float32)).to(images.device, non_blocking=True)
+    across, down = (_middles(side, images.device) for side in (images.shape[3], images.shape[2]))
+    by_column, by_row, offset = theta[:, :, :, None, None].unbind(2)
+    places = by_column * across + (by_row * down[:, None] + offset)  # torch's `affine_grid` multiplies matrices
+    grid = places.permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
