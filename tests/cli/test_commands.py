@@ -42,6 +42,13 @@ def test_train_evaluate_predict_report(tmp_path: Path, quick: list[str], capsys:
     assert all(len(row["top"]) == 2 for row in rows)
     right = [row["label"] == Path(row["image"]).parent.name for row in rows]
     assert sum(right) / len(right) == evaluated["accuracy"]
+    assert main(["evaluate", run, "--precision", "bf16-mixed", "--json"]) == 0
+    halved = json.loads(said(capsys)[0])
+    assert halved["loss"] == pytest.approx(summary["loss"], abs=0.05)
+    assert halved["loss"] != summary["loss"] or "bf16" in " ".join(err)  # unless that is how it was trained
+    assert main(["predict", run, files[0], "--precision", "fp64"]) == 2
+    assert main(["predict", run, files[0], "--precision", "fp32"]) == 0
+    said(capsys)
     assert main(["evaluate", run]) == 0
     assert "accuracy" in said(capsys)[0]
     assert main(["predict", run, files[0]]) == 0

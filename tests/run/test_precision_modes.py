@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from halftone.base.errors import Interrupted
+from halftone.base.errors import Interrupted, RecipeError
 from halftone.loop.events import StepTaken
 from halftone.precision.policy import own_format
 from halftone.run.events import Started
@@ -162,3 +162,45 @@ def test_the_average_follows_weights_that_are_half() -> None:
             average.update(True)
         ends.append(float(average.module.weight.detach()))
     assert ends[1] == pytest.approx(ends[0], rel=2.0**-8)
+
+
+def test_the_same_weights_compute_in_another_mode(tiny: Path, tmp_path: Path) -> None:
+    asked = {"mode": "bf16", "layers": "head=fp32"}
+    run = train(wish(tiny, tmp_path, max_steps=4, precision=asked))
+    full, half = (evaluate_run(run.path, precision=mode).metrics for mode in ("fp32", "bf16"))
+    assert half == run.metrics == evaluate_run(run.path, precision="auto").metrics
+    assert full.loss is not None and half.loss is not None
+    assert 0 < abs(full.loss - half.loss) < 0.05
+    images, _ = stripes(4, seed=4)
+    module = load_model(run.path / "best.safetensors").module
+    in_fp32, as_trained = (Classifier.load(run.path, precision=mode) for mode in ("float32", "auto"))
+    assert own_format(in_fp32.module.get_submodule("head")) is None  # of a network in fp32, all is fp32
+    assert own_format(as_trained.module.get_submodule("head")) == own_format(module.get_submodule("head")) == "fp32"
+    exact = [one.probability for one in in_fp32.predict(list(images))]
+    assert exact != [one.probability for one in as_trained.predict(list(images))]
+    assert exact == pytest.approx([one.probability for one in as_trained.predict(list(images))], abs=0.05)
+
+
+@pytest.mark.parametrize(("mode", "words"), [("fp64", "mode = 'fp64'"), ("tf32", "no tf32 units")])
+def test_another_mode_must_be_one(tiny: Path, tmp_path: Path, mode: str, words: str) -> None:
+    run = train(wish(tiny, tmp_path, max_steps=1))
+    for use in (evaluate_run, Classifier.load):
+        with pytest.raises(RecipeError, match=words):
+            use(run.path, precision=mode)
+
+
+def test_a_format_that_the_processor_lacks_is_said(
+    tiny: Path, tmp_path: Path, plain_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(wish(tiny, tmp_path, max_steps=1, precision="bf16"))
+    (told,) = [choice.reason for choice in run.plan.choices if choice.setting == "precision.mode"]
+    assert "has no bf16 instructions; torch emulates them" in told
+    rehearsed = train(wish(tiny, tmp_path, max_steps=1, precision={"mode": "auto", "emulate": "bf16"}))
+    assert not [choice for choice in rehearsed.plan.choices if choice.setting == "precision.mode"]
+    for found in (evaluate_run(run.path), Classifier.load(run.path)):
+        (note,) = found.notes
+        assert "no bf16 instructions" in note and "--precision fp32" in note
+    for quiet in (evaluate_run(run.path, precision="fp32"), evaluate_run(rehearsed.path)):
+        assert quiet.notes == ()
+    monkeypatch.setattr("halftone.system.device.cpu_capabilities", lambda: {"avx512_bf16": True})
+    assert evaluate_run(run.path).notes == ()

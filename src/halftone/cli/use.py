@@ -12,6 +12,9 @@ from halftone.base.errors import HalftoneError, RecipeError, printable
 from halftone.cli.shown import percent
 
 Json = Annotated[bool, Parameter(help="Print JSON on standard output.", negative=())]
+Precision = Annotated[
+    str, Parameter(help="fp32, bf16, fp16, ...: compute in another mode; auto: as in the evaluations of training.")
+]
 Model = Annotated[str | None, Parameter(help="Your own class, FILE.py:Class, if it moved or the file alone names it.")]
 
 
@@ -41,9 +44,13 @@ def evaluate(
     device: Annotated[
         str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the CPU if the run used it.")
     ] = "auto",
+    precision: Precision = "auto",
     json: Json = False,
 ) -> int:
-    """Evaluate a trained model; on the run's own images the result is that of training, bit for bit."""
+    """Evaluate a trained model; on the run's own images the result is that of training, bit for bit.
+
+    With --precision, the same weights compute in another mode.
+    """
     from halftone.run.inference import evaluate_run
 
     pictures = {"size": size, "channels": channels, "mean": mean, "std": std}
@@ -52,7 +59,7 @@ def evaluate(
         if weights is not None:
             raise RecipeError(f"weights = {weights}: {run} is a weight file itself", hint="leave --weights out")
         asked |= {} if views is None else {"views": views}
-        found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, model, device)
+        found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, model, device, precision)
     elif asked:
         raise RecipeError(
             f"data.{next(iter(asked))} is settled: a run's pictures are what they were in training",
@@ -63,7 +70,15 @@ def evaluate(
 
         looks = None if views is None else DataConfig.parse({"views": views}).views
         found = evaluate_run(
-            run, data, weights=weights, root=root, download=download, device=device, model=model, views=looks
+            run,
+            data,
+            weights=weights,
+            root=root,
+            download=download,
+            device=device,
+            model=model,
+            views=looks,
+            precision=precision,
         )
     _tell(found)
     if json:
@@ -85,7 +100,9 @@ def _tell(found: Any) -> None:
         _say(f"note: memory ran out ({found.evaluation.shortage}): {at_once}")
 
 
-def _evaluate_file(file: Path, data: str | None, pictures: dict[str, Any], model: str | None, device: str) -> Any:
+def _evaluate_file(
+    file: Path, data: str | None, pictures: dict[str, Any], model: str | None, device: str, precision: str
+) -> Any:
     from halftone.data.config import DataConfig
     from halftone.run.file_evaluation import evaluate_file
 
@@ -95,7 +112,7 @@ def _evaluate_file(file: Path, data: str | None, pictures: dict[str, Any], model
             hint="halftone evaluate FILE DATA, or name the folder of a run",
         )
     config = DataConfig.parse({"source": data, **pictures})
-    return evaluate_file(file.expanduser(), config, model=model, device=device)
+    return evaluate_file(file.expanduser(), config, model=model, device=device, precision=precision)
 
 
 def _show(metrics: Any) -> None:
@@ -128,6 +145,7 @@ def predict(
     top: Annotated[int, Parameter(help="Classes to list for each image.")] = 5,
     model: Model = None,
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, mps, xpu, ...; auto: the best there is.")] = "auto",
+    precision: Precision = "auto",
     json: Json = False,
 ) -> int:
     """Say what is on pictures. With --json, one JSON object per line."""
@@ -139,7 +157,9 @@ def predict(
     if not images:
         raise RecipeError("no image was named", hint="halftone predict RUN IMAGE...")
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-    classifier = Classifier.load(run, device=device, model=model)
+    classifier = Classifier.load(run, device=device, model=model, precision=precision)
+    for note in classifier.notes:
+        _say(note)
     worst = 0
     for image in _files(images):
         try:

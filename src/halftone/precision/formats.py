@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from halftone.precision.config import Mode, lowered
+from halftone.system.device import DeviceFacts, emulated_formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,15 @@ _NAMES = {
 def name_of(dtype: torch.dtype) -> str:
     """Return a type's short name, `bf16` for `torch.bfloat16`."""
     return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def emulation(mode: Mode, facts: DeviceFacts) -> str | None:
+    """Say what a mode of 16 bits costs on a device that lacks its format, or None where nothing is to be said."""
+    half = lowered(mode)
+    if half not in emulated_formats(facts.native):
+        return None
+    kind = "instructions" if facts.kind == "cpu" else "units"
+    return f"{facts.name} has no {half} {kind}; torch emulates them, several times slower than fp32"
 
 
 def autocast_dtype(mode: Mode) -> torch.dtype | None:

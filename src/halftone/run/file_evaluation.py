@@ -11,8 +11,9 @@ from halftone.data.open import open_source
 from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import conclude, evaluate
 from halftone.models.own import is_own
-from halftone.run.inference import Evaluated, known_images, one_part
-from halftone.run.model_file import load_model, stored_card
+from halftone.precision.config import PrecisionConfig
+from halftone.run.inference import Evaluated, evaluation_precision, known_images, one_part, slow_notes
+from halftone.run.model_file import load_model, stored_card, unjudged_card
 from halftone.run.plan.data import check_limit
 from halftone.run.plan.make import make_plan
 from halftone.run.recipe import Recipe
@@ -30,6 +31,7 @@ def evaluate_file(
     given: Any = None,
     model: str | None = None,
     device: str = "auto",
+    precision: str = "auto",
 ) -> Evaluated:
     """Evaluate a weight file on data: its validation part, or the test part, or all there is.
 
@@ -43,28 +45,33 @@ def evaluate_file(
         given: the data itself, if it was passed in Python.
         model: the network, by name or as `file.py:Class`.
         device: where to compute.
+        precision: the mode to compute in; auto is that of the training's evaluations, or fp32 where a file does not
+            say it.
 
     Raises:
-        RecipeError: the network is not named.
+        RecipeError: the network is not named; there is no such mode, or the device cannot compute in it.
         ModelFileError: the file is damaged, or does not fit the network and the classes.
         DataError: the data has a class that the model does not know, or too many images cannot be read.
     """
     place = choose_device(device)
     if place.type == "cpu":
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+    asked = evaluation_precision(precision, place)
     if stored_card(path) is not None:
         if model is not None and not is_own(model):
             raise RecipeError(f"model = {model}: {path} says itself which network it is of", hint="leave --model out")
-        return _by_card(path, data, given, model, place)
+        return _by_card(path, data, given, model, place, asked)
     if model is None:
         raise RecipeError(
             f"{path} does not say which network its weights are of", hint="name it: --model resnet18, or FILE.py:Class"
         )
-    return _by_name(path, data, given, model, place)
+    return _by_name(path, data, given, model, place, asked)
 
 
-def _by_card(path: Path, data: DataConfig, given: Any, model: str | None, place: torch.device) -> Evaluated:
-    loaded = load_model(path, model)
+def _by_card(
+    path: Path, data: DataConfig, given: Any, model: str | None, place: torch.device, precision: PrecisionConfig
+) -> Evaluated:
+    loaded = load_model(path, model).computing_in(precision)
     part, images = one_part(open_source(data, given, least_classes=1))
     images = known_images(images, loaded.card.classes, data.source)
     with out_of_memory_named("a smaller set, or --device cpu"):
@@ -73,16 +80,18 @@ def _by_card(path: Path, data: DataConfig, given: Any, model: str | None, place:
         prepared = set_of_card(card, feed, len(images.labels), place)
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), data)
-    return Evaluated(evaluation, images, part)
+    return Evaluated(evaluation, images, part, slow_notes(card, place))
 
 
-def _by_name(path: Path, data: DataConfig, given: Any, model: str, place: torch.device) -> Evaluated:
+def _by_name(
+    path: Path, data: DataConfig, given: Any, model: str, place: torch.device, precision: PrecisionConfig
+) -> Evaluated:
     """Plan as for a training from this file, and evaluate in its place."""
     recipe = Recipe(
         data=data,
         model={"name": model, "channels_last": False},  # as plain PyTorch would compute it
         weights={"file": path},
-        precision="fp32",
+        precision="fp32" if precision.mode == "auto" else precision,
         device=str(place),
     )
     prepared = make_plan(recipe, data=given)
@@ -100,4 +109,4 @@ def _by_name(path: Path, data: DataConfig, given: Any, model: str, place: torch.
     check_limit(evaluation.faults, len(images.labels), data)
     note = next(choice for choice in prepared.plan.choices if choice.setting == "normalisation")
     notes = (f"weights: {account}", f"normalisation: {note.value} ({note.reason})")
-    return Evaluated(evaluation, images, part, notes)
+    return Evaluated(evaluation, images, part, (*notes, *slow_notes(unjudged_card(prepared.plan), place)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from halftone.data.sources.torchvision import KNOWN
 from halftone.loop.evaluate import Evaluation, conclude, evaluate, mean_logits
 from halftone.metrics.report import Metrics
 from halftone.precision.compute import evaluating
+from halftone.precision.config import PrecisionConfig
+from halftone.precision.formats import emulation
 from halftone.run.folder import RunFolder
 from halftone.run.model_file import ModelCard, load_model
 from halftone.run.plan.data import check_limit, check_same_data, open_data
@@ -31,7 +34,7 @@ from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.run.session import evaluation_set, input_of_card
-from halftone.system.device import choose_device
+from halftone.system.device import choose_device, device_facts
 from halftone.system.memory import out_of_memory_named
 from halftone.system.threads import usable_cores
 
@@ -62,7 +65,14 @@ class Classifier:
     device: torch.device
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto", model: nn.Module | str | None = None) -> "Classifier":
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        model: nn.Module | str | None = None,
+        precision: str = "auto",
+    ) -> "Classifier":
         """Load a run's best weights, or a weight file of a run.
 
         Args:
@@ -70,13 +80,21 @@ class Classifier:
             device: where to compute.
             model: the network, if it was passed in Python when it was trained, or the place of your own class,
                 `file.py:Class`, if it has moved or if a weight file alone names it.
+            precision: the mode to compute in; auto is that of the training's evaluations.
 
         Raises:
             ModelFileError: nothing is there, or it is damaged.
+            RecipeError: there is no such mode, or the device cannot compute in it.
         """
         place = choose_device(device)
-        loaded = load_model(weight_file(Path(path)), model, trusted=Path(path).is_dir())
+        asked = evaluation_precision(precision, place)
+        loaded = load_model(weight_file(Path(path)), model, trusted=Path(path).is_dir()).computing_in(asked)
         return cls(loaded.module.to(place), loaded.card, place)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What slows it down on this device."""
+        return slow_notes(self.card, self.device)
 
     def predict(self, images: Sequence[Path | str | Pixels | Image.Image], *, top: int = 5) -> Iterator[Prediction]:
         """Predict images one by one, each decoded as in training.
@@ -129,7 +147,7 @@ class Evaluated:
     part: str
     """`validation`, `test` or `train`."""
     notes: tuple[str, ...] = ()
-    """What became of the weights and the pictures, where no run says it."""
+    """What became of the weights and the pictures, where no run says it; what slows it down on this device."""
 
     @property
     def metrics(self) -> Metrics:
@@ -166,6 +184,7 @@ def evaluate_run(
     data: Any = None,
     model: nn.Module | str | None = None,
     views: Views | None = None,
+    precision: str = "auto",
 ) -> Evaluated:
     """Evaluate a run's weights, on its own validation images or on other data.
 
@@ -180,8 +199,10 @@ def evaluate_run(
         data: the run's own data, if it was passed in Python.
         model: as for `Classifier.load`.
         views: how often to look at an image; without it, as often as in training.
+        precision: the mode to compute in; auto is that of the training's evaluations.
 
     Raises:
+        RecipeError: there is no such mode, or the device cannot compute in it.
         DataError: the run's data has changed, other data has a class that the model does not know, or too many
             images cannot be read.
         ModelFileError: no run, no weights, or damaged ones.
@@ -191,14 +212,15 @@ def evaluate_run(
     recipe = plan.settled
     named = {"best": folder.best, "last": folder.last, None: folder.best}
     file = named.get(weights) or Path(weights or "").expanduser()
-    loaded = load_model(file, model, trusted=weights in named)
+    place = place_of(recipe, device)
+    asked = evaluation_precision(precision, place)
+    loaded = load_model(file, model, trusted=weights in named).computing_in(asked)
     card = loaded.card
     if card.classes != plan.data.classes or card.input != plan.input:
         raise ModelFileError(
             f"{file} belongs to another run: its classes or its input differ from those of {folder.path}",
             hint="evaluate it in its own run's folder",
         )
-    place = place_of(recipe, device)
     own = source is None or (isinstance(source, str) and settled_source(source) == recipe.data.source)
     if own:
         part, images = "validation", own_images(plan, data)
@@ -207,9 +229,30 @@ def evaluate_run(
     with out_of_memory_named("a smaller set, or --device cpu"):
         prepared = evaluation_set(plan, images, place, keep=own and plan.keep_validation)
         prepared = prepared if views is None else replace(prepared, views=views)
+        prepared = replace(prepared, compute=partial(evaluating, card.precision, place.type))
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), recipe.data)
-    return Evaluated(evaluation, images, part)
+    return Evaluated(evaluation, images, part, slow_notes(card, place))
+
+
+def evaluation_precision(name: str, device: torch.device) -> PrecisionConfig:
+    """Return what a mode's name means where a trained model is used.
+
+    Raises:
+        RecipeError: there is no such mode, or the device cannot compute in it.
+    """
+    asked = PrecisionConfig.parse({"mode": name})
+    facts = device_facts(device)
+    if asked.mode == "tf32" and "tf32" not in facts.native:
+        raise RecipeError(f"precision.mode = tf32: {facts.name} has no tf32 units", hint="use --precision fp32")
+    return asked
+
+
+def slow_notes(card: ModelCard, device: torch.device) -> tuple[str, ...]:
+    """Say what slows a model down on a device."""
+    cost = emulation(decided(card.precision.mode), device_facts(device))
+    rehearsed = card.precision.emulate is not None
+    return () if cost is None or rehearsed else (f"note: {cost} (--precision fp32 avoids it)",)
 
 
 def place_of(recipe: Recipe, device: str) -> torch.device:

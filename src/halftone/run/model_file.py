@@ -62,6 +62,24 @@ class LoadedModel:
     module: nn.Module
     card: ModelCard
 
+    def computing_in(self, asked: PrecisionConfig) -> "LoadedModel":
+        """Let it compute in another precision than in the evaluations of its training.
+
+        Layers that were given a format of their own keep it in another reduced mode; in fp32 all is fp32.
+
+        Args:
+            asked: its mode and layers count; with mode auto nothing changes.
+
+        Raises:
+            RecipeError: an entry of `layers` matches nothing.
+        """
+        if asked.mode == "auto":
+            return self
+        if not asked.layers and asked.mode not in ("fp32", "tf32"):
+            asked = asked.replaced(layers=self.card.precision.layers)
+        apply_policy(self.module, asked.layers)
+        return LoadedModel(self.module, self.card.replaced(precision=evaluation_config(asked)))
+
 
 def model_card(plan: Plan, *, epoch: int, step: int, metrics: Metrics) -> ModelCard:
     """Return what stands beside the weights of an epoch."""

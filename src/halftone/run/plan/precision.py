@@ -12,6 +12,7 @@ from halftone.base.errors import HalftoneError, RecipeError
 from halftone.base.records import decided
 from halftone.optim.loss import Criterion
 from halftone.precision.config import Mode, PrecisionConfig, evaluation_config, uses_scaling
+from halftone.precision.formats import emulation
 from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
@@ -162,9 +163,9 @@ def _threads(count: int, device: torch.device) -> Iterator[None]:
 
 
 def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.device, notes: Notebook) -> None:
-    """Refuse what is known to be a bad idea, unless forced; say what fp8 will do."""
+    """Refuse what is known to be a bad idea, unless forced; say what emulation costs, and what fp8 will do."""
     asked = recipe.precision
-    mode = asked.mode
+    mode: Mode = decided(asked.mode)
     slow = mode in ("fp16", "fp16-true") and facts.kind == "cpu"
     if slow and asked.emulate is None:
         why = "it is emulated there, 12 to 31 times slower than fp32"
@@ -176,6 +177,8 @@ def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.
             )
             raise RecipeError(f"precision.mode = {mode} on a CPU: {why}", hint=hint)
         notes.note("precision.mode", mode, f"forced, on a CPU: {why}")
+    elif asked.emulate is None and (cost := emulation(mode, facts)) is not None:
+        notes.note("precision.mode", mode, f"asked for; {cost}")
     if mode == "tf32" and "tf32" not in facts.native:
         raise RecipeError(
             f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
