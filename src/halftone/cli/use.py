@@ -55,11 +55,12 @@ def evaluate(
 
     pictures = {"size": size, "channels": channels, "mean": mean, "std": std}
     asked: dict[str, Any] = {name: value for name, value in pictures.items() if value is not None}
+    computing: dict[str, Any] = {"model": model, "device": device, "precision": precision}
     if run.expanduser().is_file():
         if weights is not None:
             raise RecipeError(f"weights = {weights}: {run} is a weight file itself", hint="leave --weights out")
         asked |= {} if views is None else {"views": views}
-        found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, model, device, precision)
+        found = _evaluate_file(run, data, {**asked, "root": root, "download": download}, **computing)
     elif asked:
         raise RecipeError(
             f"data.{next(iter(asked))} is settled: a run's pictures are what they were in training",
@@ -69,17 +70,7 @@ def evaluate(
         from halftone.data.config import DataConfig
 
         looks = None if views is None else DataConfig.parse({"views": views}).views
-        found = evaluate_run(
-            run,
-            data,
-            weights=weights,
-            root=root,
-            download=download,
-            device=device,
-            model=model,
-            views=looks,
-            precision=precision,
-        )
+        found = evaluate_run(run, data, weights=weights, root=root, download=download, views=looks, **computing)
     _tell(found)
     if json:
         print(json_module.dumps({"part": found.part, **found.metrics.model_dump(mode="json")}))
@@ -100,9 +91,7 @@ def _tell(found: Any) -> None:
         _say(f"note: memory ran out ({found.evaluation.shortage}): {at_once}")
 
 
-def _evaluate_file(
-    file: Path, data: str | None, pictures: dict[str, Any], model: str | None, device: str, precision: str
-) -> Any:
+def _evaluate_file(file: Path, data: str | None, pictures: dict[str, Any], **computing: Any) -> Any:
     from halftone.data.config import DataConfig
     from halftone.run.file_evaluation import evaluate_file
 
@@ -112,7 +101,7 @@ def _evaluate_file(
             hint="halftone evaluate FILE DATA, or name the folder of a run",
         )
     config = DataConfig.parse({"source": data, **pictures})
-    return evaluate_file(file.expanduser(), config, model=model, device=device, precision=precision)
+    return evaluate_file(file.expanduser(), config, **computing)
 
 
 def _show(metrics: Any) -> None:

@@ -2,8 +2,9 @@
 
 PyTorch's convolutions are made for wide maps and full kernels. The last layers of a network see a few pixels: there
 the same sums are computed as one product of matrices (`toeplitz`), or with several images side by side
-(`side_by_side`). Depthwise layers in bf16 find their gradients by way of fp32 (`depthwise`). The layers, their weights
-and what is saved stay as they are.
+(`side_by_side`). Depthwise layers in bf16 find their gradients by way of fp32 (`depthwise`). Where the processor has no
+AVX-512, layers of many channels in fp32 find that of their weight by a product of matrices (`im2col`). The layers,
+their weights and what is saved stay as they are.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,9 @@ from torch import Tensor, nn
 
 from halftone.models.convolution import Geometry
 from halftone.models.depthwise import convolve_depthwise, fp32_gradients_pay, is_depthwise
+from halftone.models.im2col import columns_pay, convolve_with_columns
 from halftone.models.side_by_side import convolve_side_by_side, side_by_side_pays
 from halftone.models.toeplitz import convolve_by_toeplitz, toeplitz_pays
-
-_WIDEST = 24
-"""Columns of an input; on wider ones nothing is looked at any further, depthwise layers apart."""
 
 
 def speed_up_convolutions(model: nn.Module) -> None:
@@ -38,12 +37,14 @@ def _way(layer: nn.Module) -> Callable[[nn.Conv2d, Tensor], Tensor] | None:
 
 
 def _forward(self: nn.Conv2d, inputs: Tensor) -> Tensor:
-    if _is_ours(inputs) and 0 < inputs.shape[3] <= _WIDEST:
+    if _is_ours(inputs) and inputs.shape[3] > 0:
         geometry, dtype = Geometry.of(self, (inputs.shape[2], inputs.shape[3])), _computes_in(self, inputs)
         if toeplitz_pays(self, geometry, len(inputs)):
             return convolve_by_toeplitz(self, inputs, geometry, dtype)
         if side_by_side_pays(self, geometry, len(inputs), dtype):
             return convolve_side_by_side(self, inputs, geometry, dtype)
+        if columns_pay(self, geometry, dtype):
+            return convolve_with_columns(self, inputs, geometry)
     return nn.Conv2d.forward(self, inputs)
 
 

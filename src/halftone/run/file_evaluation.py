@@ -12,7 +12,8 @@ from halftone.data.streaming import StreamingFeed
 from halftone.loop.evaluate import conclude, evaluate
 from halftone.models.own import is_own
 from halftone.precision.config import PrecisionConfig
-from halftone.run.inference import Evaluated, evaluation_precision, known_images, one_part, slow_notes
+from halftone.run.inference import Evaluated, known_images, one_part
+from halftone.run.inference_mode import asked_mode, slow_notes
 from halftone.run.model_file import load_model, stored_card, unjudged_card
 from halftone.run.plan.data import check_limit
 from halftone.run.plan.make import make_plan
@@ -56,7 +57,7 @@ def evaluate_file(
     place = choose_device(device)
     if place.type == "cpu":
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-    asked = evaluation_precision(precision, place)
+    asked = asked_mode(precision, place)
     if stored_card(path) is not None:
         if model is not None and not is_own(model):
             raise RecipeError(f"model = {model}: {path} says itself which network it is of", hint="leave --model out")

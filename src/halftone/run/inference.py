@@ -25,16 +25,15 @@ from halftone.data.sources.torchvision import KNOWN
 from halftone.loop.evaluate import Evaluation, conclude, evaluate, mean_logits
 from halftone.metrics.report import Metrics
 from halftone.precision.compute import evaluating
-from halftone.precision.config import PrecisionConfig
-from halftone.precision.formats import emulation
 from halftone.run.folder import RunFolder
+from halftone.run.inference_mode import asked_mode, slow_notes
 from halftone.run.model_file import ModelCard, load_model
 from halftone.run.plan.data import check_limit, check_same_data, open_data
 from halftone.run.plan.notebook import Notebook
 from halftone.run.plan.record import Plan
 from halftone.run.recipe import Recipe
 from halftone.run.session import evaluation_set, input_of_card
-from halftone.system.device import choose_device, device_facts
+from halftone.system.device import choose_device
 from halftone.system.memory import out_of_memory_named
 from halftone.system.threads import usable_cores
 
@@ -87,7 +86,7 @@ class Classifier:
             RecipeError: there is no such mode, or the device cannot compute in it.
         """
         place = choose_device(device)
-        asked = evaluation_precision(precision, place)
+        asked = asked_mode(precision, place)
         loaded = load_model(weight_file(Path(path)), model, trusted=Path(path).is_dir()).computing_in(asked)
         return cls(loaded.module.to(place), loaded.card, place)
 
@@ -213,7 +212,7 @@ def evaluate_run(
     named = {"best": folder.best, "last": folder.last, None: folder.best}
     file = named.get(weights) or Path(weights or "").expanduser()
     place = place_of(recipe, device)
-    asked = evaluation_precision(precision, place)
+    asked = asked_mode(precision, place)
     loaded = load_model(file, model, trusted=weights in named).computing_in(asked)
     card = loaded.card
     if card.classes != plan.data.classes or card.input != plan.input:
@@ -233,26 +232,6 @@ def evaluate_run(
         evaluation = conclude(evaluate(loaded.module.to(place), prepared))
     check_limit(evaluation.faults, len(images.labels), recipe.data)
     return Evaluated(evaluation, images, part, slow_notes(card, place))
-
-
-def evaluation_precision(name: str, device: torch.device) -> PrecisionConfig:
-    """Return what a mode's name means where a trained model is used.
-
-    Raises:
-        RecipeError: there is no such mode, or the device cannot compute in it.
-    """
-    asked = PrecisionConfig.parse({"mode": name})
-    facts = device_facts(device)
-    if asked.mode == "tf32" and "tf32" not in facts.native:
-        raise RecipeError(f"precision.mode = tf32: {facts.name} has no tf32 units", hint="use --precision fp32")
-    return asked
-
-
-def slow_notes(card: ModelCard, device: torch.device) -> tuple[str, ...]:
-    """Say what slows a model down on a device."""
-    cost = emulation(decided(card.precision.mode), device_facts(device))
-    rehearsed = card.precision.emulate is not None
-    return () if cost is None or rehearsed else (f"note: {cost} (--precision fp32 avoids it)",)
 
 
 def place_of(recipe: Recipe, device: str) -> torch.device:
