@@ -3,8 +3,8 @@
     python -m benchmarks.convolutions
 
 The same network twice in one process: as `halftone train` builds it, and with torch's convolutions. A turn is the
-forward and the backward pass of one batch of random pictures. On a processor without AVX-512, where other layers gain, the
-results have a name of their own.
+forward and the backward pass of one batch of random pictures. On a processor without AVX-512, where other layers
+gain, the results have a name of their own.
 """
 
 import argparse
@@ -31,15 +31,15 @@ CLAIM = (
     "mobilenet_v3_small and efficientnet_b0 at 224 pixels in bf16 in at most 0.7."
 )
 CLAIM_AVX2 = (
-    "On processors without AVX-512 networks train faster in fp32 than with PyTorch's convolutions where layers have many "
-    "channels: resnet18 at 224 pixels in at most 0.93 of the time, vgg11 in at most 0.85."
+    "On processors without AVX-512 networks train faster in fp32 than with PyTorch's convolutions where layers have "
+    "many channels: resnet18 at 224 pixels in at most 0.95 of the time, vgg11 in at most 0.85."
 )
 AVX2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
 CASES = (
     ("resnet18", 32, 64, {} if AVX2 else {"fp32": 0.7, "bf16": 0.5}),
     ("resnet50", 32, 64, {}),
     ("vgg11_bn", 32, 64, {}),
-    ("resnet18", 224, 32, {"fp32": 0.93} if AVX2 else {}),
+    ("resnet18", 224, 32, {"fp32": 0.95} if AVX2 else {}),
     ("resnet50", 224, 8, {}),
     ("vgg11", 224, 4, {"fp32": 0.85} if AVX2 else {}),
     ("mobilenet_v3_small", 224, 32, {"bf16": 0.7}),

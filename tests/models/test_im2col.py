@@ -72,9 +72,7 @@ def test_results_and_gradients_are_those_of_torch(
         ((64, 64), {"kernel_size": 3, "padding": 1}, 56, True),
         ((32, 256), {"kernel_size": 3, "padding": 1}, 56, False),
         ((128, 128), {"kernel_size": 7, "padding": 3}, 28, False),
-        ((512, 128), {"kernel_size": 1}, 14, True),
-        ((512, 128), {"kernel_size": 1}, 28, False),
-        ((512, 128), {"kernel_size": 1, "stride": 2}, 14, False),
+        ((512, 128), {"kernel_size": 1}, 14, False),
         ((512, 128), {"kernel_size": 3}, 2, False),  # nothing is left
     ],
 )

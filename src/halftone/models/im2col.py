@@ -18,23 +18,23 @@ from halftone.models.convolution import Geometry
 
 _PIECE = 16 << 20
 """Bytes of the columns that are made at once, if they are more than one image's."""
-_MOST_PLACES = 25
-"""Of a kernel: with more, the columns are too many."""
+_PLACES = range(2, 26)
+"""Of a kernel: with one, the kernel is no slower; with more, the columns are too many."""
 _CHANNELS, _MANY_CHANNELS = 64, 128
 """Channels before and after the layer, and after it on maps of usual sizes: narrower products gain nothing."""
-_WIDE_MAP, _SMALL_MAP = 40**2, 20**2
-"""Pixels of the result: from the first on, fewer channels suffice; up to the second, kernels of 1 x 1 gain, too."""
+_WIDE_MAP = 40**2
+"""Pixels of the result from which on fewer channels suffice."""
 
 
 def columns_pay(layer: nn.Conv2d, geometry: Geometry, dtype: torch.dtype) -> bool:
     """Tell whether the layer trains faster so; measured on two cores of an AMD EPYC (Zen 3)."""
     if dtype != torch.float32 or not (layer.weight.requires_grad and torch.is_grad_enabled() and _kernel_is_slow()):
         return False
-    before, after, pixels = layer.in_channels, layer.out_channels, geometry.pixels_after
-    if geometry.places == 1:
-        return min(before, after) >= _MANY_CHANNELS and geometry.stride == (1, 1) and 0 < pixels <= _SMALL_MAP
-    many = after >= _MANY_CHANNELS or pixels >= _WIDE_MAP
-    return geometry.places <= _MOST_PLACES and min(before, after) >= _CHANNELS and many and pixels > 0
+    pixels = geometry.pixels_after
+    many = layer.out_channels >= _MANY_CHANNELS or pixels >= _WIDE_MAP
+    return (
+        many and min(layer.in_channels, layer.out_channels) >= _CHANNELS and geometry.places in _PLACES and pixels > 0
+    )
 
 
 def convolve_with_columns(layer: nn.Conv2d, inputs: Tensor, geometry: Geometry) -> Tensor:
