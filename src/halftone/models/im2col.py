@@ -77,11 +77,11 @@ class _Convolution(torch.autograd.Function):
                 (True, False, False),
             )
         if wants_weight:
-            towards_weight = _weight_gradient(inputs, gradient, geometry)
+            towards_weight = weight_gradient(inputs, gradient, geometry)
         return towards_inputs, towards_weight, gradient.sum((0, 2, 3)) if wants_bias else None, None
 
 
-def _weight_gradient(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
+def weight_gradient(inputs: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
     """Return the gradient of the weight, [channels after, channels before, kernel rows, kernel columns].
 
     Channels are last in memory, as the weight of a network on the CPU has them.

@@ -1,7 +1,7 @@
 """Changing light and colour. Images are floating point [batch, channels, height, width] in [0, 1]; amounts [batch].
 
-Where the channels of an image lie in planes, each of these takes a third to a tenth of the time that it takes where
-they lie side by side: three numbers are too few for a loop.
+All of these are right in any layout, and fast where the channels of an image lie in planes: where they lie side by
+side, what is one number per channel or one per pixel meets three numbers at a time, too few for a loop.
 """
 
 import torch
