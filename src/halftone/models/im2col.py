@@ -1,7 +1,7 @@
 """The gradient of a convolution's weight as a product of matrices, in fp32 on processors without AVX-512.
 
-There PyTorch's kernel for this gradient reaches a half of what a product of matrices does, and less on wide maps. The
-product is that of the columns of the input, which hold for each pixel of the result what the kernel saw there
+There PyTorch's kernel for this gradient is slower than a product of matrices, and slowest on wide maps. The product is
+that of the columns of the input, which hold for each pixel of the result what the kernel saw there
 (im2col; Chellapilla, Puri and Simard 2006), with the gradient of the result. The columns are made for a few images at a
 time, so that they take little memory. The forward pass, and the gradient of the input, stay PyTorch's. The sums are
 those of the convolution in another order.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from halftone.base.errors import RecipeError
 from halftone.precision.config import Mode, lowered
 from halftone.system.device import DeviceFacts, emulated_formats
 
@@ -55,6 +56,18 @@ _NAMES = {
 def name_of(dtype: torch.dtype) -> str:
     """Return a type's short name, `bf16` for `torch.bfloat16`."""
     return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def check_tf32(mode: str, facts: DeviceFacts, *, hint: str) -> None:
+    """Refuse tf32 on a device without its units.
+
+    Raises:
+        RecipeError: with the hint.
+    """
+    if mode == "tf32" and "tf32" not in facts.native:
+        raise RecipeError(
+            f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on", hint=hint
+        )
 
 
 def emulation(mode: Mode, facts: DeviceFacts) -> str | None:

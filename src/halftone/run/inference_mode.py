@@ -2,10 +2,9 @@
 
 import torch
 
-from halftone.base.errors import RecipeError
 from halftone.base.records import decided
 from halftone.precision.config import PrecisionConfig
-from halftone.precision.formats import emulation
+from halftone.precision.formats import check_tf32, emulation
 from halftone.run.model_file import ModelCard
 from halftone.system.device import device_facts
 
@@ -17,9 +16,7 @@ def asked_mode(name: str, device: torch.device) -> PrecisionConfig:
         RecipeError: there is no such mode, or the device cannot compute in it.
     """
     asked = PrecisionConfig.parse({"mode": name})
-    facts = device_facts(device)
-    if asked.mode == "tf32" and "tf32" not in facts.native:
-        raise RecipeError(f"precision.mode = tf32: {facts.name} has no tf32 units", hint="use --precision fp32")
+    check_tf32(asked.mode, device_facts(device), hint="use --precision fp32")
     return asked
 
 

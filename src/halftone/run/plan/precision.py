@@ -12,7 +12,7 @@ from halftone.base.errors import HalftoneError, RecipeError
 from halftone.base.records import decided
 from halftone.optim.loss import Criterion
 from halftone.precision.config import Mode, PrecisionConfig, evaluation_config, uses_scaling
-from halftone.precision.formats import emulation
+from halftone.precision.formats import check_tf32, emulation
 from halftone.precision.fp8 import check_fp8, expected_gain
 from halftone.precision.policy import settle_layers
 from halftone.precision.probe import Finding, Measured, Probe
@@ -179,11 +179,7 @@ def _refuse(recipe: Recipe, network: Network, facts: DeviceFacts, device: torch.
         notes.note("precision.mode", mode, f"forced, on a CPU: {why}")
     elif asked.emulate is None and (cost := emulation(mode, facts)) is not None:
         notes.note("precision.mode", mode, f"asked for; {cost}")
-    if mode == "tf32" and "tf32" not in facts.native:
-        raise RecipeError(
-            f"precision.mode = tf32: {facts.name} has no tf32 units; they are in NVIDIA GPUs from Ampere on",
-            hint="use --precision fp32, or rehearse it: --precision.emulate tf32",
-        )
+    check_tf32(mode, facts, hint="use --precision fp32, or rehearse it: --precision.emulate tf32")
     if mode == "fp8":
         notes.note(
             "precision.mode",
