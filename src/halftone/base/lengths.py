@@ -1,6 +1,7 @@
 """Lengths of training: `5ep` (epochs), `500it` (optimizer steps), `5%` (of the whole run). One type for all."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,11 @@ def parse_span(value: Any) -> Span:
     if not amount:
         return Span(0, "it")
     return Span(amount, unit)  # type: ignore[arg-type]
+
+
+def written_spans(value: Mapping[Any, Span]) -> dict[Any, str]:
+    """Return lengths by name as they are written in a recipe."""
+    return {name: str(span) if span else "none" for name, span in value.items()}
 
 
 Length = Annotated[

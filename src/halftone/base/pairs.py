@@ -1,14 +1,15 @@
-"""Settings for single layers on the command line: `head=fp32,features.*=bf16`."""
+"""Settings by name on the command line: `head=fp32,features.*=bf16`."""
 
 import re
 
 
-def parse_pairs(text: str, *, example: str) -> dict[str, str]:
-    """Read pairs of a layer, by name pattern or kind, and a value; the later of two for one layer wins.
+def parse_pairs(text: str, *, example: str, form: str = "LAYER=VALUE") -> dict[str, str]:
+    """Read pairs of a name, such as a layer's, and a value; the later of two for one name wins.
 
     Args:
         text: pairs `NAME=VALUE` with commas or spaces between them.
         example: of one pair, for the error.
+        form: of one pair, for the error.
 
     Raises:
         ValueError: a part is no such pair.
@@ -17,6 +18,6 @@ def parse_pairs(text: str, *, example: str) -> dict[str, str]:
     for part in filter(None, (piece.strip() for piece in re.split(r"[,\s]+", text))):
         name, equals, value = part.partition("=")
         if not (name and equals and value):
-            raise ValueError(f"'{part}' must be LAYER=VALUE, such as {example}")
+            raise ValueError(f"'{part}' must be {form}, such as {example}")
         pairs[name] = value
     return pairs

@@ -3,15 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
+from halftone.base.lengths import Span, parse_span, written_spans
+from halftone.base.pairs import parse_pairs
 from halftone.base.records import Auto, Record
 from halftone.data.reading import TIMEOUT
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
+_SMALLEST, _LARGEST = 4, 4096
+"""Pixels a side of the network's input."""
 
 Border = Literal["reflect", "edge"]
+Smaller = Literal["resize", "crop"]
+"""How a picture becomes one of fewer pixels: all of it, or its middle."""
 Channels = Annotated[Literal[1, 3], BeforeValidator(lambda value: int(value) if value in ("1", "3") else value)]
 """As text it comes from the command line."""
 
@@ -40,7 +45,27 @@ def _divisors(value: Any) -> Any:
     return numbers
 
 
+def _sizes(value: Any) -> Any:
+    """Read lengths by size, as text or as a mapping."""
+    if value in (None, False, "none", "off", ""):
+        return {}
+    if isinstance(value, str):
+        value = parse_pairs(value, example="128=6ep", form="SIZE=LENGTH")
+    if not isinstance(value, dict):
+        raise ValueError("it must be sizes with the length until which they hold, such as 128=6ep,160=12ep")
+    for size in value:
+        if not str(size).isdecimal() or not _SMALLEST <= int(size) <= _LARGEST:
+            raise ValueError(f"the size {size} must be a number of pixels from {_SMALLEST} to {_LARGEST}")
+    return {int(size): parse_span(length) for size, length in value.items()}
+
+
 Views = Annotated[Literal[1, 2, 6], BeforeValidator(_count)]
+SizesUntil = Annotated[
+    dict[int, Span],
+    BeforeValidator(_sizes),
+    PlainSerializer(written_spans),
+    WithJsonSchema({"type": ["string", "object"]}),
+]
 Mean = Annotated[tuple[float, ...] | Auto, BeforeValidator(_numbers)]
 Deviation = Annotated[tuple[float, ...] | Auto, BeforeValidator(_divisors)]
 
@@ -60,8 +85,13 @@ class DataConfig(Record):
     """The share of the training images held out. auto: the set's own validation or test part, otherwise 0.2."""
     split_seed: int = Field(default=0, ge=0, lt=2**63)
     """Another number holds out other images; the same number always the same ones."""
-    size: Annotated[int, Field(ge=4, le=4096)] | Auto = "auto"
+    size: Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)] | Auto = "auto"
     """Height and width of the network's input in pixels."""
+    progressive: SizesUntil = Field(default_factory=dict)
+    """Smaller pictures early in training, each size with the time until which it holds: `128=6ep,160=12ep` begins with
+    128 pixels; evaluation always sees `size`."""
+    progressive_by: Smaller = "resize"
+    """Make them smaller by resizing, or `crop` the middle out."""
     channels: Channels | Auto = "auto"
     """1 for gray, 3 for colour."""
     fit: Literal["crop", "squash"] = "crop"

@@ -7,7 +7,7 @@ takes longer than a limit ends the run and names the image.
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,8 @@ _AT_ONCE = 8
 """Images that a thread takes at once, at most: to hand them out one by one takes as long as reading the cache."""
 _LOG_ASPECT = math.log(4 / 3)
 """Boxes are from 3/4 to 4/3 times as wide as high."""
+SizeOf = Callable[[int, int], int]
+"""From an epoch and the number of a batch in it, both from 0, to the size of the batch's pictures, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class StreamingFeed:
         workers: int,
         box: RandomBox | None = None,
         kept: KeptPictures | None = None,
+        size: SizeOf | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         """Take the images and what the network expects of them.
@@ -83,6 +86,7 @@ class StreamingFeed:
             workers: threads that decode; with 0 each batch is decoded when it is asked for, by one.
             box: the random crop of training, if any.
             kept: its cache, if any.
+            size: of the random crops, where it is not always that of the spec.
             timeout: seconds that one image may take to be read and decoded; 0 is no limit.
         """
         self._source = source
@@ -91,6 +95,7 @@ class StreamingFeed:
         self._workers = workers
         self._box = box
         self._kept = kept
+        self._size = size
         self._timeout = timeout
         self._labels = torch.from_numpy(source.labels)
 
@@ -104,7 +109,8 @@ class StreamingFeed:
         queue: deque[_Pending] = deque()
         with Readers(self._workers, timeout=self._timeout, name=self._source.name) as readers:
             for start in range(0, len(order), batch_size):
-                queue.append(self._submit(readers, order[start : start + batch_size], epoch, first + start))
+                spec = self._seen(epoch, (first + start) // batch_size)
+                queue.append(self._submit(readers, order[start : start + batch_size], spec, epoch, first + start))
                 if len(queue) > ahead:
                     yield self._finish(queue.popleft(), readers)
             while queue:
@@ -114,14 +120,21 @@ class StreamingFeed:
         """Return what went wrong with the cache since the last call, for people."""
         return [] if self._kept is None else self._kept.remarks()
 
-    def _submit(self, readers: Readers, indices: Order, epoch: int | None, first: int) -> "_Pending":
-        pending = _Pending(indices, self._spec)
+    def _seen(self, epoch: int | None, batch: int) -> InputSpec:
+        """Return what the network sees in a batch of an epoch, which may be smaller in training."""
+        if self._size is None or self._box is None or epoch is None:
+            return self._spec
+        size = self._size(epoch, batch)
+        return self._spec if size == self._spec.size else self._spec.replaced(size=size)
+
+    def _submit(self, readers: Readers, indices: Order, spec: InputSpec, epoch: int | None, first: int) -> "_Pending":
+        pending = _Pending(indices, spec)
 
         def place_some(rows: range) -> list[Fault | None]:
             faults = []
             for row in rows:
                 readers.begin(int(indices[row]))
-                faults.append(self._place(pending.pixels, row, int(indices[row]), epoch, first + row))
+                faults.append(self._place(pending, row, epoch, first + row))
             return faults
 
         rows, portion = range(len(indices)), self._portion(len(indices))
@@ -132,16 +145,16 @@ class StreamingFeed:
         """Return how many images a thread takes at once, so that the batches ahead are enough for all threads twice."""
         return max(1, min(_AT_ONCE, batch_size * (AHEAD + 1) // (2 * max(1, self._workers))))
 
-    def _place(self, batch: Pixels, row: int, index: int, epoch: int | None, position: int) -> Fault | None:
+    def _place(self, batch: "_Pending", row: int, epoch: int | None, position: int) -> Fault | None:
         """Decode one image into its row of the batch; return what went wrong, if anything."""
-        choose = None
+        index, choose = int(batch.indices[row]), None
         if self._box is not None and epoch is not None:
             choose = partial(self._box.draw, epoch=epoch, position=position)
         try:
             if self._kept is not None and epoch is not None:
-                batch[row] = self._kept.cut(index, choose)
+                batch.pixels[row] = self._kept.cut(index, choose, batch.spec)
             else:
-                batch[row] = cut(self._source, index, self._spec, choose)
+                batch.pixels[row] = cut(self._source, index, batch.spec, choose)
         except UnreadableImage as error:
             return Fault(index, self._source.name(index), str(error))
         except Exception as error:  # a fault of the program, or of the user's own data set: it ends the run
@@ -166,6 +179,7 @@ class _Pending:
 
     def __init__(self, indices: Order, spec: InputSpec) -> None:
         self.indices = indices
+        self.spec = spec
         self.pixels: Pixels = np.empty((len(indices), spec.size, spec.size, spec.channels), dtype=np.uint8)
         self.futures: list[Future[list[Fault | None]]] = []
 

@@ -72,6 +72,16 @@ class LayersHalted:
 
 
 @dataclass(slots=True)
+class PicturesGrown:
+    """Training pictures have more pixels from now on."""
+
+    tried: int
+    """Updates tried so far."""
+    size: int
+    """Height and width in pixels."""
+
+
+@dataclass(slots=True)
 class BatchDivided:
     """Memory ran out in a step, and batches pass through the network in smaller parts from now on."""
 
@@ -191,6 +201,7 @@ LoopEvent = (
     | WarmupDecided
     | LayersThawed
     | LayersHalted
+    | PicturesGrown
     | Unreadable
     | BatchLeftOut
     | GradientsVanished

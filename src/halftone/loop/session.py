@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from halftone.data.augment.pipeline import Augment
 from halftone.data.feed import Feed
 from halftone.data.order import Order
+from halftone.data.progressive import Sizes
 from halftone.loop.evaluate import EvaluationSet
 from halftone.loop.stop import Best
 from halftone.optim.build import set_momentum, set_rates
@@ -43,6 +44,8 @@ class Session:
     order: Callable[[int], Order]
     """The order of the training images in an epoch, from 0."""
     augment: Augment
+    sizes: Sizes
+    """Of the training pictures by the step, as `augment` makes them."""
     prepare: Callable[[Tensor], Tensor]
     """The memory layout that the network works in."""
     validation: EvaluationSet

@@ -20,6 +20,7 @@ from halftone.loop.events import (
     LayersHalted,
     LayersThawed,
     LoopEvent,
+    PicturesGrown,
     RateLowered,
     StepTaken,
     StoppedEarly,
@@ -76,8 +77,7 @@ def _train_epoch(session: Session, progress: Progress, max_skipped: int) -> Iter
             progress.tried += 1
             yield BatchLeftOut(progress.tried)
             continue
-        if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
-            yield from _change_frozen(session, progress)
+        yield from _change_course(session, progress)
         result = update(session, batch, step=step, tried=progress.tried, divided=progress.divided)
         step = step + result.applied
         progress.tried += 1
@@ -124,6 +124,14 @@ def _waited_for(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]
         progress.wait_seconds += time.perf_counter() - clock
         yield batch
         clock = time.perf_counter()
+
+
+def _change_course(session: Session, progress: Progress) -> Iterator[PicturesGrown | LayersThawed | LayersHalted]:
+    """Change what the next step does otherwise than those before it, and say so."""
+    if session.sizes.grows_at(progress.tried):
+        yield PicturesGrown(progress.tried, session.sizes.at(progress.tried))
+    if progress.tried >= session.freezing.next_step:  # no more updates can have been applied than were tried
+        yield from _change_frozen(session, progress)
 
 
 def _change_frozen(session: Session, progress: Progress) -> Iterator[LayersThawed | LayersHalted]:

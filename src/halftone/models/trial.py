@@ -11,12 +11,28 @@ from halftone.base.errors import RecipeError
 _BATCH = 2
 
 
-def try_out(module: nn.Module, *, name: str, num_classes: int, channels: int, size: int) -> None:
+def try_out(
+    module: nn.Module,
+    *,
+    name: str,
+    num_classes: int,
+    channels: int,
+    size: int,
+    asked: str = "--data.size or --data.channels",
+) -> None:
     """Check that a network gives logits [batch, classes] for images [batch, channels, size, size].
 
     The trial computes shapes only, in well under a second, where all of the network's operations allow that;
     otherwise two black pictures pass through it in evaluation mode. Weights, statistics and random streams stay
     as they are.
+
+    Args:
+        module: the network.
+        name: as it was asked for.
+        num_classes: that it should tell apart.
+        channels: of the images.
+        size: of the images, in pixels.
+        asked: which flags chose the images.
 
     Raises:
         RecipeError: it fails on such a picture, or its output has another shape.
@@ -30,7 +46,7 @@ def try_out(module: nn.Module, *, name: str, num_classes: int, channels: int, si
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RecipeError(
             f"model = '{name}' fails on pictures of {size} pixels with {channels} channel(s): {reason}",
-            hint="choose another --data.size or --data.channels, or another network; --debug shows where",
+            hint=f"choose another {asked}, or another network; --debug shows where",
         ) from error
     finally:
         for layer, mode in modes:

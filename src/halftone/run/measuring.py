@@ -23,7 +23,8 @@ from halftone.schedule.config import DecayConfig, WarmupConfig
 def measuring(prepared: Prepared, *, num_batches: int, whole: bool = False) -> Iterator[Session]:
     """Build a session whose training leaves no trace.
 
-    It has the optimizer, precision, batch and changes of images of the run to come, and the peak rate in every step.
+    It has the optimizer, precision, batch and changes of images of the run to come, and the peak rate in every step;
+    pictures have their full size.
     The network of `prepared` is not touched: parameters, buffers, modes and gradients stay as they are, and so do the
     random streams, the threads and the determinism of the process.
 
@@ -47,7 +48,7 @@ def measuring(prepared: Prepared, *, num_batches: int, whole: bool = False) -> I
     with _unchanged_process(prepared.device):
         copied = replace(
             prepared,
-            plan=plan.replaced(settled=settled, keep_validation=False),
+            plan=plan.replaced(settled=settled, keep_validation=False, early_sizes=()),
             train=few,
             built=replace(prepared.built, module=copy.deepcopy(prepared.built.module)),
         )

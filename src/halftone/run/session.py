@@ -17,6 +17,7 @@ from halftone.data.cache.open import open_cache
 from halftone.data.feed import Feed
 from halftone.data.labelled import Labelled, Labels
 from halftone.data.order import Order, balanced_order, epoch_order
+from halftone.data.progressive import Sizes
 from halftone.data.streaming import RandomBox, StreamingFeed, decode_all
 from halftone.loop.evaluate import EvaluationSet
 from halftone.loop.session import Session
@@ -65,8 +66,8 @@ def build_session(prepared: Prepared) -> Session:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module.to(device).to(memory_format=layout)
     optimizer = build_optimizer(module, recipe.optimizer, head=built.head, courses=courses)
-    feed = training_feed(plan, prepared.train, device)
-    num_classes, batch = len(plan.data.classes), decided(recipe.batch_size)
+    sizes = Sizes(plan.input.size, plan.early_sizes, recipe.data.progressive_by)
+    feed = training_feed(plan, prepared.train, device, sizes)
     session = Session(
         device=device,
         model=module,
@@ -85,18 +86,11 @@ def build_session(prepared: Prepared) -> Session:
         best=Best(recipe.stop.metric, recipe.stop.patience),
         feed=feed,
         order=_order(recipe, prepared.train.labels),
-        augment=Augment(
-            recipe.augment,
-            plan.input,
-            device,
-            num_classes=num_classes,
-            seed=recipe.seed,
-            crop=recipe.data.feed == "resident",
-            batches_per_epoch=plan.batches_per_epoch,
-        ),
+        augment=_augment(plan, device, sizes),
         prepare=_keep if channels_last else _plain_layout,
         validation=evaluation_set(plan, prepared.validation, device),
-        batch_size=batch,
+        sizes=sizes,
+        batch_size=decided(recipe.batch_size),
         parts=decided(recipe.accumulate),
         batches_per_epoch=plan.batches_per_epoch,
         epochs=decided(recipe.epochs),
@@ -108,6 +102,20 @@ def build_session(prepared: Prepared) -> Session:
     )
     seed_everything(recipe.seed)
     return session
+
+
+def _augment(plan: Plan, device: torch.device, sizes: Sizes) -> Augment:
+    recipe = plan.settled
+    return Augment(
+        recipe.augment,
+        plan.input,
+        device,
+        num_classes=len(plan.data.classes),
+        seed=recipe.seed,
+        crop=recipe.data.feed == "resident",
+        sizes=sizes,
+        batches_per_epoch=plan.batches_per_epoch,
+    )
 
 
 def _criterion(prepared: Prepared) -> Criterion:
@@ -123,7 +131,7 @@ def _criterion(prepared: Prepared) -> Criterion:
     )
 
 
-def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
+def training_feed(plan: Plan, source: Labelled, device: torch.device, sizes: Sizes) -> Feed:
     """Build the feed of the training images."""
     recipe = plan.settled
     workers = decided(recipe.data.workers)
@@ -135,7 +143,17 @@ def training_feed(plan: Plan, source: Labelled, device: torch.device) -> Feed:
     if recipe.data.cache in ("ram", "disk"):
         free = available_bytes(torch.device("cpu"))
         kept = open_cache(recipe.data.cache, source, plan.input, area, free_memory=free)
-    return StreamingFeed(source, plan.input, device, workers=workers, box=box, kept=kept, timeout=recipe.data.timeout)
+    size = None if sizes.by == "crop" else lambda epoch, batch: sizes.at(epoch * plan.batches_per_epoch + batch)
+    return StreamingFeed(
+        source,
+        plan.input,
+        device,
+        workers=workers,
+        box=box,
+        kept=kept,
+        size=size,
+        timeout=recipe.data.timeout,
+    )
 
 
 def evaluation_set(plan: Plan, source: Labelled, device: torch.device, *, keep: bool | None = None) -> EvaluationSet:

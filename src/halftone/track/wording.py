@@ -7,6 +7,7 @@ from halftone.loop.events import (
     GradientsVanished,
     LayersHalted,
     LayersThawed,
+    PicturesGrown,
     RateLowered,
     StoppedEarly,
     WarmupDecided,
@@ -32,10 +33,11 @@ def sentence(event: Event) -> str | None:
             return f"the rate was lowered to {event.factor:g} of its peak: the loss stands still"
         case WarmupDecided() if event.action != "hurried":  # that is for the log
             return f"warmup {event.action} at {event.share:.0%} of the peak, step {event.step}: {event.reason}"
-        case LayersThawed():
-            return f"{', '.join(event.names)} thawed in step {event.step}: {event.num_trainable:,} parameters train"
-        case LayersHalted():
-            return f"{', '.join(event.names)} frozen in step {event.step}: {event.num_trainable:,} parameters train"
+        case LayersThawed() | LayersHalted():
+            became = "thawed" if isinstance(event, LayersThawed) else "frozen"
+            return f"{', '.join(event.names)} {became} in step {event.step}: {event.num_trainable:,} parameters train"
+        case PicturesGrown():
+            return f"pictures of {event.size} pixels from step {event.tried} on"
         case StoppedEarly():
             return f"stopped early: {event.reason}"
         case Tested():

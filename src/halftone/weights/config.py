@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from halftone.base.lengths import Length, Span, parse_span
+from halftone.base.lengths import Length, Span, parse_span, written_spans
 from halftone.base.pairs import parse_pairs
 from halftone.base.records import Auto, Record
 
@@ -38,7 +38,7 @@ def _times_by_pattern(value: Any) -> Any:
 
 def _written(value: Span | dict[str, Span] | None) -> str | dict[str, str] | None:
     if isinstance(value, dict):
-        return {name: str(span) for name, span in value.items()}
+        return written_spans(value)
     return None if value is None else str(value)
 
 

@@ -17,6 +17,7 @@ from halftone.data.augment.mix import Mix, mixed_targets
 from halftone.data.augment.random_ops import rand_augment, trivial_augment
 from halftone.data.config import AugmentConfig, Border
 from halftone.data.feed import Batch
+from halftone.data.progressive import Sizes, make_smaller
 
 Change = Callable[[Tensor, np.random.Generator], Tensor]
 Which = npt.NDArray[np.bool_]
@@ -65,6 +66,7 @@ class Augment:
         num_classes: int,
         seed: int,
         crop: bool,
+        sizes: Sizes | None = None,
         batches_per_epoch: int = 1,
     ) -> None:
         """Prepare the changes that a settled configuration asks for.
@@ -76,6 +78,7 @@ class Augment:
             num_classes: for the targets of mixed images.
             seed: of the run.
             crop: whether the random resized crop happens here (a resident set) or was done while decoding.
+            sizes: of the pictures by the step, if they are not always those of the spec.
             batches_per_epoch: tells the epoch of a step, for a flip that alternates.
         """
         self.spec = spec
@@ -85,11 +88,13 @@ class Augment:
         self._whole_pixels = _whole_pixel_changes(config)
         self._alternates = config.flip == "alternate"
         self._batches_per_epoch = batches_per_epoch
-        self._changes = _changes(config, crop=crop)
+        self._sizes = sizes or Sizes(spec.size)
+        self._warp = _warp(decided(config.resized_crop) if crop else "none", decided(config.rotate))
+        self._changes = _changes(config)
         self._erase = decided(config.erase)
         self._mean = torch.tensor(spec.mean, device=device).reshape(1, -1, 1, 1)
         self._mix = Mix(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
-        self._draws = bool(self._whole_pixels or self._changes or self._erase or self._mix)
+        self._draws = bool(self._whole_pixels or self._warp or self._changes or self._erase or self._mix)
 
     def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Change and normalise one batch.
@@ -102,20 +107,24 @@ class Augment:
             float32 images [batch, channels, height, width], and labels [batch] or, for mixed images, label
             probabilities [batch, classes].
         """
+        size, by = self._sizes.at(step), self._sizes.by
         if not self._draws:
-            return self._normalise(batch.images), batch.labels
+            return self._normalise(make_smaller(batch.images, size, by)), batch.labels
         random = stream(self._seed, "augment", step)
         images, targets = batch.images, batch.labels
         sides = self._sides(batch, step) if self._alternates else None
         for move in self._whole_pixels:
             images = move(images, random, sides)
+        if self._warp is not None:
+            images = self._warp(_planes(images), random)
+        images = make_smaller(images, size, by)
         if self._changes or self._erase:
-            # in planes, where changes of colour are several times as fast
-            images = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+            images = _planes(images)
             for change in self._changes:
                 images = change(images, random)
             if self._erase:
                 images = erase(images, self._mean, random, self._erase)
+        if images.is_floating_point():
             images = images.mul_(255)
         images = self._normalise(images)
         if self._mix is not None and len(images) > 1:
@@ -157,13 +166,16 @@ def _whole_pixel_changes(config: AugmentConfig) -> list[Move]:
     return changes
 
 
-def _changes(config: AugmentConfig, *, crop: bool) -> list[Change]:
-    """Return the changes that work on floating point in [0, 1]."""
+def _planes(images: Tensor) -> Tensor:
+    """Return floating point in [0, 1], channel by channel, where changes of colour are several times as fast."""
+    if images.is_floating_point():
+        return images
+    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _changes(config: AugmentConfig) -> list[Change]:
+    """Return the changes of colour, which work on floating point in [0, 1]."""
     changes: list[Change] = []
-    area, degrees = decided(config.resized_crop), decided(config.rotate)
-    if (crop and area != "none") or degrees:
-        warp_area = area if crop and isinstance(area, tuple) else None
-        changes.append(lambda images, random: _warp(images, random, warp_area, degrees))
     factors = {
         colour.brightness: decided(config.brightness),
         colour.contrast: decided(config.contrast),
@@ -191,8 +203,15 @@ def _changes(config: AugmentConfig, *, crop: bool) -> list[Change]:
     return changes
 
 
-def _warp(images: Tensor, random: np.random.Generator, area: tuple[float, float] | None, degrees: float) -> Tensor:
-    """Cut out a random rectangle and rotate, in one pass over the pixels."""
+def _warp(area: tuple[float, float] | Literal["none"], degrees: float) -> Change | None:
+    """Return what cuts out a random rectangle and rotates, for floating point in [0, 1], if either is asked for."""
+    if area == "none" and not degrees:
+        return None
+    return lambda images, random: _warped(images, random, None if area == "none" else area, degrees)
+
+
+def _warped(images: Tensor, random: np.random.Generator, area: tuple[float, float] | None, degrees: float) -> Tensor:
+    """Change where the pixels are, in one pass over them."""
     count = len(images)
     maps = geometry.identity(count)
     if area is not None:

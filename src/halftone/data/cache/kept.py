@@ -62,32 +62,39 @@ class KeptPictures:
         self._source, self._spec, self._store, self._side = source, spec, store, side
         _, self._numbers = rooted(source)
 
-    def cut(self, index: int, choose: Choose | None) -> Pixels:
+    def cut(self, index: int, choose: Choose | None, seen: InputSpec | None = None) -> Pixels:
         """Return what the network sees of one image; see `halftone.data.cut.cut`.
+
+        Args:
+            index: of the image.
+            choose: the box; without it, the part that evaluation sees.
+            seen: what the network expects now, of a box; it may be smaller than what pictures are kept for.
 
         Raises:
             UnreadableImage: it cannot be decoded.
         """
-        number = int(self._numbers[index])
+        number, seen = int(self._numbers[index]), seen or self._spec
         shape = self._store.shape(number)
         if shape is not None:
-            found = self._from_store(number, shape, choose)
+            found = self._from_store(number, shape, choose, seen)
             if found is not None:
                 return found
         pixels = shrink(self._source, index, self._spec, self._side)
         self._store.put(number, pixels)
         if choose is None:
             return pixels
-        return fit(pixels, self._spec, choose(*pixels.shape[:2]))
+        return fit(pixels, seen, choose(*pixels.shape[:2]))
 
     def remarks(self) -> list[str]:
         """Return what went wrong since the last call, for people."""
         return self._store.remarks()
 
-    def _from_store(self, number: int, shape: tuple[int, int, int], choose: Choose | None) -> Pixels | None:
+    def _from_store(
+        self, number: int, shape: tuple[int, int, int], choose: Choose | None, seen: InputSpec
+    ) -> Pixels | None:
         height, width, _ = shape
         if choose is None:
             return self._store.rows(number, 0, height)
         box = choose(height, width).on_grid(1, height, width)
         rows = self._store.rows(number, int(box.top), int(box.bottom))
-        return None if rows is None else fit_whole(rows[:, int(box.left) : int(box.right)], self._spec)
+        return None if rows is None else fit_whole(rows[:, int(box.left) : int(box.right)], seen)

@@ -23,7 +23,7 @@ from halftone.run.plan.data import OpenedData, open_data
 from halftone.run.plan.decide import Decision
 from halftone.run.plan.network import Network, choose_network
 from halftone.run.plan.notebook import Notebook
-from halftone.run.plan.pictures import settle_cache
+from halftone.run.plan.pictures import settle_cache, settle_sizes
 from halftone.run.plan.precision import ChosenPrecision, choose_precision
 from halftone.run.plan.record import Plan
 from halftone.run.plan.room import choose_parts
@@ -111,6 +111,7 @@ def make_plan(recipe: Recipe, *, data: Any = None, model: nn.Module | None = Non
         batches_per_epoch=batches,
         total_steps=total,
         warmup_steps=schedule.warmup_steps,
+        early_sizes=settle_sizes(recipe, network, opened.facts, notes, steps_per_epoch=batches, total_steps=total),
         choices=tuple(notes.choices),
         evidence=precision.evidence,
     )

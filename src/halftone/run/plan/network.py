@@ -35,6 +35,8 @@ class Network:
     built: Built
     facts: ModelFacts
     spec: InputSpec
+    fixed: bool = False
+    """Whether it takes pictures of no other size."""
 
 
 def choose_network(recipe: Recipe, opened: OpenedData, given: nn.Module | None, notes: Notebook) -> Network:
@@ -57,7 +59,7 @@ def choose_network(recipe: Recipe, opened: OpenedData, given: nn.Module | None, 
         else:
             dropout = recipe.model.dropout
             built = build_model(name, num_classes=classes, channels=channels, size=size, dropout=dropout)
-    return Network(name, built, describe(name, built), spec)
+    return Network(name, built, describe(name, built), spec, fixed=native is not None and native.fixed)
 
 
 def _choose_input(recipe: Recipe, opened: OpenedData, name: str, native: Native | None, notes: Notebook) -> InputSpec:

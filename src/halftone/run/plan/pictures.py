@@ -1,17 +1,23 @@
-"""The part of the plan that concerns the cache of decoded images."""
+"""The part of the plan that concerns pictures: the cache of decoded ones, and their sizes in the course of the run."""
 
 import shutil
 import sys
 
+from halftone.base.errors import RecipeError
 from halftone.base.inputs import InputSpec
+from halftone.base.lengths import Span
 from halftone.base.records import decided
 from halftone.data.cache.disk import LEAST_FREE
 from halftone.data.cache.kept import kept_bytes, kept_side
 from halftone.data.cache.place import identity, pictures_folder
 from halftone.data.labelled import Labelled
+from halftone.data.progressive import EarlySize, plan_sizes
 from halftone.data.survey import Survey
+from halftone.models.trial import try_out
 from halftone.run.plan import decide
+from halftone.run.plan.network import Network
 from halftone.run.plan.notebook import Notebook
+from halftone.run.plan.record import DataFacts
 from halftone.run.recipe import Recipe
 
 _USUAL_SHAPE = (3, 4)
@@ -38,6 +44,43 @@ def settle_cache(
         if config.feed == "streaming":
             notes.note("data.cache", choice.value, choice.reason)
     return recipe.replaced(data=config)
+
+
+def settle_sizes(
+    recipe: Recipe, network: Network, data: DataFacts, notes: Notebook, *, steps_per_epoch: int, total_steps: int
+) -> tuple[EarlySize, ...]:
+    """Settle how large the training pictures are until when, and see that the network takes them.
+
+    Raises:
+        RecipeError: they would not grow, or the network fails on one of the sizes.
+    """
+    spec = network.spec
+
+    def steps(span: Span) -> int:
+        return span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+
+    planned = plan_sizes(recipe.data.progressive, full=spec.size, steps=steps)
+    if planned and network.fixed:
+        raise RecipeError(
+            f"data.progressive = {planned[0].size}: {network.name} takes {spec.size} pixels only",
+            hint="leave it out, or another network",
+        )
+    for early in planned:
+        try_out(
+            network.built.module,
+            name=network.name,
+            num_classes=len(data.classes),
+            channels=spec.channels,
+            size=early.size,
+            asked="--data.progressive",
+        )
+    if planned:
+        stages = ", ".join(f"{early.size} pixels to step {min(early.until, total_steps)}" for early in planned)
+        ends = [0, *(min(early.until, total_steps) for early in planned)]
+        seen = sum((end - start) * early.size**2 for start, end, early in zip(ends, ends[1:], planned, strict=False))
+        share = (seen / spec.size**2 + total_steps - ends[-1]) / total_steps
+        notes.note("data.progressive", stages, f"then {spec.size}; {share:.0%} of the pixels of a run without it")
+    return planned
 
 
 def expected_bytes(recipe: Recipe, num_images: int, seen: Survey, spec: InputSpec) -> int:

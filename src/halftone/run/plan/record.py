@@ -4,6 +4,7 @@ from typing import Any
 
 from halftone.base.inputs import InputSpec
 from halftone.base.records import Record
+from halftone.data.progressive import EarlySize
 from halftone.precision.probe import Measured
 from halftone.run.recipe import Recipe
 from halftone.weights.freeze import Halt, Thaw
@@ -89,6 +90,8 @@ class Plan(Record):
     """Frozen layers that begin to train in the course of the run."""
     halts: tuple[Halt, ...] = ()
     """Layers that stop training in the course of the run."""
+    early_sizes: tuple[EarlySize, ...] = ()
+    """Of the training pictures, while they are smaller than the input."""
     weights: str = "fresh"
     """Where the starting weights come from, and what was loaded."""
     choices: tuple[Choice, ...]
