@@ -59,6 +59,11 @@ class Outcome:
         """Wall time of the run, without start-up."""
         return float(self.epochs[-1]["seconds"]) if self.epochs else math.nan
 
+    @property
+    def train_seconds(self) -> float:
+        """Wall time of the training steps, without start-up and evaluation."""
+        return sum(float(row["train_seconds"]) for row in self.epochs)
+
     def to_mapping(self) -> dict[str, Any]:
         """Return it for a file of results; folders of a machine are nobody's business."""
         values = asdict(self)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.cifar10_94 import OUR_STEPS
+from benchmarks.cifar10_94.task import our_ends
 
 from halftone.base.errors import RecipeError
 from halftone.data.labelled import Subset
@@ -56,8 +56,12 @@ def test_the_plan_is_the_published_training(tiny: Path, tmp_path: Path) -> None:
     assert [session.schedule.share(step) for step in (0, 9, 17)] == pytest.approx([1, 0.5, 1 / 18])
 
 
-def test_the_benchmark_counts_the_steps_of_the_recipe(tiny: Path, tmp_path: Path) -> None:
-    assert recipe(tiny, tmp_path).max_steps == OUR_STEPS
+def test_the_benchmark_times_the_stretches_of_the_recipe() -> None:
+    """Between two ends every step does the same."""
+    wanted, ends = read_recipe(RECIPE), our_ends()
+    assert ends[""] == wanted.max_steps == max(ends.values())
+    assert list(ends) == ["stem.bias", *map(str, wanted.data.progressive), ""]
+    assert list(ends.values()) == sorted(ends.values())
 
 
 def test_it_trains_says_what_it_did_and_is_evaluated_in_as_many_views(tiny: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class SpeedNet(nn.Module):
             blocks.append(_Block(inputs, width, halve=halve))
             inputs = width
         self.blocks = nn.Sequential(*blocks)
-        self.pool = nn.MaxPool2d(size) if size <= _SMALLEST else nn.AdaptiveMaxPool2d(1)
+        self.pool = nn.AdaptiveMaxPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(inputs, num_classes, bias=False)
         nn.init.normal_(self.head.weight, std=1 / inputs)

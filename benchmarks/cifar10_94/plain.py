@@ -1,11 +1,11 @@
-"""The published fast CIFAR-10 training (Jordan 2024, with Muon) in plain eager PyTorch: what `cifar10_94` runs against.
+"""The published fast CIFAR-10 training (Jordan 2024, with Muon) in plain eager PyTorch: what the recipe runs against.
 
 Constants and structure are the published ones; nothing of halftone is used, and the allocator is as the C library has
 it.
 One process trains one network and prints a JSON object: the seconds of each step, of training and of the evaluation,
 and the accuracy without and with six views.
 
-    python -m benchmarks.cifar10_94_plain --data cifar10.npz --seed 0
+    python -m benchmarks.cifar10_94.plain --data cifar10.npz --seed 0
 """
 
 import argparse
@@ -205,7 +205,7 @@ def wait(device: torch.device) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar10_94_plain", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cifar10_94.plain", description=__doc__)
     parser.add_argument("--data", required=True, help="cifar10.npz")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
