@@ -22,7 +22,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "cifar10-94.yaml"
 
 def on_cuda(source: Path, root: Path, **settings: Any) -> Recipe:
     run = {"root": str(root), "report": False, "tensorboard": False, **settings.pop("run", {})}
-    short = {"device": "cuda", "epochs": 6, "batch_size": 32, "data": {"source": str(source)}, "run": run}
+    data = {"source": str(source), "progressive": {12: "2ep"}}
+    short = {"device": "cuda", "epochs": 6, "batch_size": 32, "data": data, "run": run}
     return read_recipe(RECIPE, {**short, "weights": {"freeze_after": {"stem.bias": "1ep"}}, **settings})
 
 

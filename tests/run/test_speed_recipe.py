@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(source: Path, root: Path, **settings: Any) -> Any:
     """The recipe on small pictures: batches of 16, so 6 steps an epoch."""
     run = {"root": str(root), "report": False, "tensorboard": False, **settings.pop("run", {})}
-    data = {"source": str(source), **settings.pop("data", {})}
+    data = {"source": str(source), "progressive": {6: "4it"}, **settings.pop("data", {})}
     short = {"epochs": 3, "batch_size": 16, "precision": "fp32", "threads": 1, "data": data, "run": run}
     short |= {"weights": {"freeze_after": {"stem.bias": "1ep"}}}
     return read_recipe(RECIPE, {**short, **settings})
