@@ -1,7 +1,7 @@
 """Smaller pictures at first: what they save, and what they cost, beside full size from the start to the end.
 
     python -m benchmarks.progressive --data photos --weights squeezenet1_1.safetensors --model squeezenet1_1
-    python -m benchmarks.progressive --data cifar10-5k.npz --model cifar_resnet8 --epochs 20 --name progressive_cifar10
+    python -m benchmarks.progressive --data cifar10-5k.npz --model cifar_resnet8 --epochs 16 --name progressive_cifar10
 
 Each seed trains in every way, and differences are within a seed. Evaluation sees the full size. "shorter" trains at
 full size for as many epochs as take about the pixels of `resize`: the time could be saved so, too.
