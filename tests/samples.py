@@ -17,6 +17,22 @@ from halftone.run.recipe import Recipe
 from halftone.run.stopping import StopRequest
 from halftone.verbs import resume, train
 
+OFF: dict[str, Any] = {
+    "policy": "none",
+    "flip": 0.0,
+    "pad_crop": 0,
+    "border": "reflect",
+    "resized_crop": "none",
+    "rotate": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "hue": 0.0,
+    "random_ops": "none",
+    "erase": 0.0,
+}
+"""Settings of augmentation without any change."""
+
 
 def stripes(
     count: int, *, size: int = 16, classes: int = 3, channels: int = 3, seed: int = 0

@@ -20,23 +20,11 @@ from halftone.data.open import open_source
 from halftone.data.progressive import EarlySize, Sizes, make_smaller, plan_sizes
 from halftone.data.streaming import RandomBox, StreamingFeed
 from pictures import noise, slope, write
+from samples import OFF
 
 CPU = torch.device("cpu")
 EARLY = (EarlySize(size=8, until=2), EarlySize(size=12, until=5))
 GROWING = Sizes(16, EARLY)
-OFF: dict[str, Any] = {
-    "flip": 0.0,
-    "pad_crop": 0,
-    "border": "reflect",
-    "resized_crop": "none",
-    "rotate": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "saturation": 0.0,
-    "hue": 0.0,
-    "random_ops": "none",
-    "erase": 0.0,
-}
 
 
 def spec(size: int = 16) -> InputSpec:

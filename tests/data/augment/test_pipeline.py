@@ -14,23 +14,10 @@ from halftone.data.augment import colour
 from halftone.data.augment.pipeline import Augment, Normalise, denormalise, erase
 from halftone.data.config import AugmentConfig
 from halftone.data.feed import Batch
+from samples import OFF
 
 CPU = torch.device("cpu")
 LAST = torch.channels_last
-OFF: dict[str, Any] = {
-    "policy": "none",
-    "flip": 0.0,
-    "pad_crop": 0,
-    "border": "reflect",
-    "resized_crop": "none",
-    "rotate": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "saturation": 0.0,
-    "hue": 0.0,
-    "random_ops": "none",
-    "erase": 0.0,
-}
 SETTINGS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "flip": {"flip": 0.5},
