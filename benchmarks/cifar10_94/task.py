@@ -17,9 +17,9 @@ LEAST_ACCURACY, MOST_RATIO, LEAST_SEEDS = 0.94, 0.68, 5
 MOST_GPU_SECONDS = 1.5
 """Training and the evaluation at its end, on a GPU, the start of the device left out."""
 IMAGES = 50_000
-PLAIN_STEPS = EPOCHS * (IMAGES // BATCH)
 BATCHES = IMAGES // BATCH
 """In an epoch."""
+PLAIN_STEPS = EPOCHS * BATCHES
 PLAIN_ENDS = {"stem.bias": WHITEN_EPOCHS * BATCHES, "": PLAIN_STEPS}
 """The steps in which the stretches of the transcription end, by what changes there."""
 
@@ -34,12 +34,14 @@ def our_ends() -> dict[str, int]:
 
 
 def judged_ratio(ratios: Sequence[float], what: str, *, shortened: bool) -> str:
+    """Say whether the ratio of the times was kept; a shortened benchmark is not judged."""
     found = harness.Spread.of(ratios)
     word = "not judged" if shortened else "met" if found.median <= MOST_RATIO else "MISSED"
     return f"- {word}: at most {MOST_RATIO} of the time of plain PyTorch; found {found.text(3)} ({what})"
 
 
 def setting(settings: argparse.Namespace) -> str:
+    """Say on what, for how long and in what both train."""
     images = f"{settings.images:,} images" if settings.images else "all 50,000 images"
     threads = f", {settings.threads} threads" if settings.threads else ""
     length = (

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from halftone.base.lengths import Span, parse_span, written_spans
-from halftone.base.pairs import parse_pairs
+from halftone.base.lengths import Span, written_spans
+from halftone.base.pairs import parse_span_pairs
 from halftone.base.records import Auto, Record
 from halftone.data.reading import TIMEOUT
 
@@ -47,16 +47,13 @@ def _divisors(value: Any) -> Any:
 
 def _sizes(value: Any) -> Any:
     """Read lengths by size, as text or as a mapping."""
-    if value in (None, False, "none", "off", ""):
-        return {}
-    if isinstance(value, str):
-        value = parse_pairs(value, example="128=6ep", form="SIZE=LENGTH")
+    value = parse_span_pairs(value, example="128=6ep", form="SIZE=LENGTH")
     if not isinstance(value, dict):
         raise ValueError("it must be sizes with the length until which they hold, such as 128=6ep,160=12ep")
     for size in value:
         if not str(size).isdecimal() or not _SMALLEST <= int(size) <= _LARGEST:
             raise ValueError(f"the size {size} must be a number of pixels from {_SMALLEST} to {_LARGEST}")
-    return {int(size): parse_span(length) for size, length in value.items()}
+    return {int(size): length for size, length in value.items()}
 
 
 Views = Annotated[Literal[1, 2, 6], BeforeValidator(_count)]

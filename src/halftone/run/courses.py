@@ -1,6 +1,7 @@
 """Which parameters of a network go their own way: frozen, thawing, at rates of their own."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import inf
 
 from torch import nn
@@ -45,10 +46,7 @@ def thaws_of(
     """
     if config.unfreeze is None:
         return ()
-
-    def steps(span: Span) -> int:
-        return span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-
+    steps = partial(Span.steps, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     stages = {stage.name: stage.layers for stage in find_stages(built.module, built.head)}
     return plan_thaws(frozen, config.unfreeze, stages=stages, steps=steps)
 
@@ -61,10 +59,7 @@ def halts_of(
     Raises:
         RecipeError: an entry of `weights.freeze_after` matches nothing that trains, or too much.
     """
-
-    def steps(span: Span) -> int:
-        return span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-
+    steps = partial(Span.steps, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     return plan_halts(built.module, config.freeze_after, thaws, steps=steps)
 
 

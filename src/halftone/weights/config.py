@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from halftone.base.lengths import Length, Span, parse_span, written_spans
-from halftone.base.pairs import parse_pairs
+from halftone.base.pairs import parse_pairs, parse_span_pairs
 from halftone.base.records import Auto, Record
 
 
@@ -29,11 +29,7 @@ def _times(value: Any) -> Any:
 
 def _times_by_pattern(value: Any) -> Any:
     """Read lengths by pattern, as text or as a mapping."""
-    if value in (None, False, "none", "off", ""):
-        return {}
-    if isinstance(value, str):
-        value = parse_pairs(value, example="stem.bias=3ep")
-    return {name: parse_span(span) for name, span in value.items()} if isinstance(value, dict) else value
+    return parse_span_pairs(value, example="stem.bias=3ep")
 
 
 def _written(value: Span | dict[str, Span] | None) -> str | dict[str, str] | None:

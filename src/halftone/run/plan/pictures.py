@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 
 from halftone.base.errors import RecipeError
 from halftone.base.inputs import InputSpec
@@ -55,10 +56,7 @@ def settle_sizes(
         RecipeError: they would not grow, or the network fails on one of the sizes.
     """
     spec = network.spec
-
-    def steps(span: Span) -> int:
-        return span.steps(steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-
+    steps = partial(Span.steps, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     planned = plan_sizes(recipe.data.progressive, full=spec.size, steps=steps)
     if planned and network.fixed:
         raise RecipeError(
